@@ -1,0 +1,155 @@
+"""Volumes on disk: one file per format behind `open_volume` and `save_volume`, chosen by suffix. No torch."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from limner import check
+from limner.files import arrays, mgh, nifti
+from limner.space import Array, Grid, Kind, Volume
+
+__all__ = ["SUFFIXES", "is_volume", "open_volume", "replacing", "save_volume", "stem", "suffix"]
+
+
+class Format(Protocol):
+    """What each format's module has."""
+
+    def read(self, path: Path, dtype: type | None) -> tuple[Array, Array | None, Any]:
+        """Return data in `dtype` (None: as stored), affine if there is one, and header."""
+
+    def write(self, volume: Volume, path: Path) -> None:
+        """Write a volume whose data have the type they are to be stored in."""
+
+
+FORMATS: dict[str, Format] = {
+    ".nii.gz": nifti,
+    ".nii": nifti,
+    ".mgz": mgh,
+    ".mgh": mgh,
+    ".npz": arrays,
+    ".npy": arrays,
+}
+SUFFIXES = tuple(FORMATS)
+
+
+def suffix(path: str | Path) -> str:
+    """Return the suffix, in lower case, by which a file's format is known.
+
+    Raises:
+        InputError: if it is none of `SUFFIXES`.
+    """
+    name = Path(path).name.lower()
+    for known in SUFFIXES:
+        if name.endswith(known):
+            return known
+    raise check.unknown_suffix(Path(path), SUFFIXES)
+
+
+def is_volume(path: str | Path) -> bool:
+    """Tell whether a file's name has a suffix that can be opened."""
+    return Path(path).name.lower().endswith(SUFFIXES)
+
+
+def stem(path: str | Path) -> str:
+    """Return a file's name without its suffix.
+
+    Raises:
+        InputError: if the suffix is none of `SUFFIXES`.
+    """
+    return Path(path).name[: -len(suffix(path))]
+
+
+def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
+    """Read a volume: an image as float32, labels as int32.
+
+    Warns about what it tolerates: trailing axes of one voxel, axes that are not at right angles, a missing affine.
+
+    Raises:
+        InputError: for a file that is missing, damaged or of an unknown format; an image that is 4-D, not finite or
+            constant; labels that are not whole numbers; a singular affine.
+    """
+    path = Path(path)
+    check.existing_file(path)
+    data, affine, header = FORMATS[suffix(path)].read(path, np.float32 if kind == "image" else None)
+    data = _squeezed(data, path, affine=affine)
+    if affine is None:
+        warnings.warn(check.no_affine(path), stacklevel=2)
+        affine = np.eye(data.ndim + 1)
+    check.affine(affine, path, dimensions=data.ndim)
+    grid = Grid(data.shape, affine)
+    if grid.skew > nifti.RIGHT_ANGLE:
+        warnings.warn(check.sheared(path, grid.skew), stacklevel=2)
+    if kind == "image":
+        check.finite(data, path)
+        check.varied(data, path)
+    else:
+        check.whole_numbers(data, path)
+        data = data.astype(np.int32, copy=False)
+    return Volume(data, grid, kind, header)
+
+
+def save_volume(volume: Volume, path: str | Path) -> None:
+    """Write a volume: an image as float32, labels in the smallest of uint8, int16 and int32 that holds them.
+
+    The file appears whole or not at all; one that stood there before is replaced only by a whole one. A volume that
+    came from a file of the same family keeps that file's header, and its geometry to the bit if the grid is the same.
+
+    Raises:
+        InputError: for an unknown suffix, or if the file cannot be written.
+    """
+    path = Path(path)
+    write = FORMATS[suffix(path)].write
+    stored = np.float32 if volume.kind == "image" else label_type(volume.data)
+    with replacing(path) as temporary:
+        write(replace(volume, data=volume.data.astype(stored, copy=False)), temporary)
+
+
+def label_type(data: Array) -> type[np.integer[Any]]:
+    """Return the smallest integer type that every viewer reads and that holds `data`."""
+    low, high = data.min(), data.max()
+    for candidate in (np.uint8, np.int16):
+        info = np.iinfo(candidate)
+        if info.min <= low and high <= info.max:
+            return candidate
+    check.whole_numbers(data, "volume")
+    return np.int32
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` to write to, which takes its place if nothing went wrong and goes otherwise.
+
+    Raises:
+        InputError: for what the disk refuses; nothing is left behind, and what stood at `path` stays.
+    """
+    # The suffix comes last, in lower case, because libraries go by it.
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name.lower()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise check.unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _squeezed(data: Array, path: Path, *, affine: Array | None) -> Array:
+    """Return data without trailing axes of one voxel beyond the third, and with the axes that the affine speaks of."""
+    shape = data.shape
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.shape != shape:
+        warnings.warn(check.squeezed(path, shape, kept=data.shape), stacklevel=3)
+    if data.ndim == 2 and affine is not None and len(affine) == 4:
+        data = data[..., np.newaxis]
+    check.three_dimensional(data.shape, path)
+    return data

@@ -1,0 +1,187 @@
+"""Find where a scan lies in a prior's world: an affine map that maximises the mixture's likelihood, coarse to fine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.methods.gaussians import GaussianSettings, fit_gaussians
+from limner.priors.alignment import Evidence, interpolated, refined
+from limner.priors.atlas import Atlas
+from limner.space import Array, Grid
+
+#: Blur of the prior in mm, stage by stage.
+STAGES = (8.0, 4.0, 2.0, 0.0)
+#: Spacing in mm of the prior's maps during alignment.
+SPACING = 2.0
+#: Points inside the mask, and outside near it.
+INSIDE, OUTSIDE = 60_000, 20_000
+#: How far around the mask, in mm, the scan still says that there is no brain.
+SHELL = 6.0
+#: Likelihood, outside the mask, of parts that a stripped scan shows, relative to those that it lacks.
+STRIPPED = 1e-3
+#: Tissues that stripping may take away.
+OUTER_TISSUES = ("background", "outside", "csf")
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a scan lies.
+
+    Args:
+        transform: (4, 4) from the scan's world to the prior's, mm.
+        score: mean log-likelihood in nats, each class of the prior counting the same.
+    """
+
+    transform: Array
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Scattered voxels of a scan: positions (N, 3) mm and values (C, N) inside the mask, positions alone outside."""
+
+    inside: Array
+    values: Tensor
+    outside: Array
+
+    def moved(self, transform: Array) -> _Points:
+        """Return the points carried along by an affine map (4, 4)."""
+        return _Points(_moved(transform, self.inside), self.values, _moved(transform, self.outside))
+
+
+def place_scan(
+    image: Tensor,
+    mask: Tensor,
+    *,
+    grid: Grid,
+    atlas: Atlas,
+    rng: np.random.Generator,
+    settings: GaussianSettings | None = None,
+    oriented: bool = True,
+) -> Placement:
+    """Align a scan of any contrast to an atlas.
+
+    At each stage the atlas is a little sharper; Gaussians are fitted where it lies, and the affine map is moved to where
+    they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would decide
+    alone, and small deep structures would be off by a millimetre or two.
+
+    Args:
+        image: (C, *S) intensities.
+        mask: (*S) bool, the brain.
+        grid: (*S) of the scan.
+        atlas: to align to.
+        rng: draws the points that are looked at.
+        settings: of the Gaussians.
+        oriented: whether the grid's axes can be believed; if not, all 48 orders and directions are tried.
+
+    Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
+    """
+    settings = settings or GaussianSettings()
+    points = _drawn(image, mask, grid, rng=rng)
+    maps = _Maps(atlas)
+    starts = [np.eye(4)] if oriented else _turns()
+    begun = [_started(points.moved(turn), maps) @ turn for turn in starts]
+    if len(begun) > 1:
+        # The likeliest few of a coarse look; left and right can only be told apart by the full alignment.
+        coarse = [_staged(points, maps, start, stages=STAGES[:1], settings=settings) for start in begun]
+        begun = [found.transform for found in sorted(coarse, key=lambda found: -found.score)[:4]]
+    found = [_staged(points, maps, start, stages=STAGES, settings=settings) for start in begun]
+    return max(found, key=lambda one: one.score)
+
+
+class _Maps:
+    """An atlas's maps at the spacing and blur of each stage."""
+
+    def __init__(self, atlas: Atlas) -> None:
+        self.parts = atlas.parts
+        self.grid = atlas.grid.spaced(SPACING)
+        placed = atlas.place(self.grid)
+        self.sharp = placed.part_probability()
+        lost = [self.parts.tissues[tissue] in OUTER_TISSUES for tissue in self.parts.tissue_of.tolist()]
+        self.lost = torch.tensor(lost)
+
+    def blurred(self, sd: float) -> Tensor:
+        """Return (P, *S) probabilities blurred by `sd` mm."""
+        from scipy import ndimage
+
+        if not sd:
+            return self.sharp
+        blurred = [ndimage.gaussian_filter(part, sd / SPACING, mode="nearest") for part in self.sharp.numpy()]
+        return torch.from_numpy(np.stack(blurred))
+
+
+def _drawn(image: Tensor, mask: Tensor, grid: Grid, *, rng: np.random.Generator) -> _Points:
+    """Return random voxels of the mask and of the shell around it."""
+    from scipy import ndimage
+
+    where = mask.numpy()
+    distance = ndimage.distance_transform_edt(~where, sampling=grid.voxel_sizes)
+    inside = _some(np.flatnonzero(where), INSIDE, rng)
+    outside = _some(np.flatnonzero((distance > 0) & (distance <= SHELL)), OUTSIDE, rng)
+    positions = [grid.world(np.stack(np.unravel_index(voxels, where.shape), axis=-1)) for voxels in (inside, outside)]
+    return _Points(positions[0], image.flatten(1)[:, torch.from_numpy(inside)].float(), positions[1])
+
+
+def _some(voxels: Array, count: int, rng: np.random.Generator) -> Array:
+    """Return `count` of the voxels, or all if there are fewer."""
+    return np.sort(rng.choice(voxels, count, replace=False)) if len(voxels) > count else voxels
+
+
+def _started(points: _Points, maps: _Maps) -> Array:
+    """Return the map that matches centre and size of the mask to those of what the atlas labels."""
+    labelled = maps.sharp[~maps.lost].sum(0).numpy()
+    target = maps.grid.world(np.argwhere(labelled > 0.5))
+    scale = np.full(3, (target.std(0) / points.inside.std(0)).mean())
+    transform = np.diag([*scale, 1.0])
+    transform[:3, 3] = target.mean(0) - scale * points.inside.mean(0)
+    return transform
+
+
+def _staged(
+    points: _Points, maps: _Maps, start: Array, *, stages: Sequence[float], settings: GaussianSettings
+) -> Placement:
+    """Return the placement after fitting Gaussians and the affine map in turns, stage by stage."""
+    everywhere = np.concatenate([points.inside, points.outside])
+    parts, found = maps.parts, Placement(start, -np.inf)
+    outer = torch.where(maps.lost, 1.0, STRIPPED)[:, None].expand(-1, len(points.outside))
+    for sd in stages:
+        probability = maps.blurred(sd)
+        at_points = torch.tensor(_moved(found.transform, everywhere), dtype=torch.float32)
+        here = interpolated(probability, maps.grid, at_points)
+        inner = here[:, : len(points.inside)]
+        tissues = torch.zeros(len(parts.tissues), inner.shape[1]).index_add_(0, parts.tissue_of, inner)
+        gaussians, _ = fit_gaussians(points.values, tissues, tissues=parts.tissues, settings=settings)
+        density = gaussians.log_density(points.values)
+        likelihood = (density - density.amax(0)).exp()[parts.tissue_of]
+        evidence = Evidence(everywhere, torch.cat([likelihood, outer], 1), _balanced(here, parts.class_of))
+        found = Placement(*refined(probability, maps.grid, evidence=evidence, start=found.transform, rounds=15))
+    return found
+
+
+def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:
+    """Return weights (N,) of points that sum to 1 and give every class the same weight in all."""
+    classes = torch.zeros(int(class_of.max()) + 1, parts.shape[1]).index_add_(0, class_of, parts)
+    weights = (classes / classes.sum(1, keepdim=True).clamp_min(1e-6)).sum(0)
+    return weights / weights.sum()
+
+
+def _moved(transform: Array, points: Array) -> Array:
+    """Return points (N, 3) after an affine map (4, 4)."""
+    return np.asarray(points @ transform[:3, :3].T + transform[:3, 3])
+
+
+def _turns() -> list[Array]:
+    """Return the 48 maps (4, 4) that permute and mirror the axes."""
+    turns = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            turn = np.eye(4)
+            turn[:3, :3] = np.eye(3)[list(order)] * signs
+            turns.append(turn)
+    return turns

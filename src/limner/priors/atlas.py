@@ -1,0 +1,128 @@
+"""The location prior: how likely each label is at each place, learned from label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.priors.neighbours import NeighbourTable, neighbour_energy, neighbour_messages
+from limner.priors.prior import Parts
+from limner.priors.sparse import SparseMaps
+from limner.space import Array, Grid, LabelTable
+
+#: Probability that every part keeps everywhere. A floor of 1e-3 costs 0.01 to 0.02 of Dice in small structures.
+FLOOR = 1e-5
+#: Weight of the neighbour table's energy. Every pair counts twice and every voxel has 26 neighbours that know the same
+#: things, so that at weight 1 the table outvotes location and intensity together.
+NEIGHBOUR_WEIGHT = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """A probabilistic atlas.
+
+    Args:
+        table: the labels it knows.
+        grid: where its voxels lie, in the atlas's own world (mm, RAS+).
+        maps: probabilities of the table's rows on that grid.
+        neighbours: which classes lie beside which in the same maps, if they were counted.
+        provenance: how it was built, JSON-ready.
+
+    Source: the spatial prior of Van Leemput et al. 1999 and of Yu et al. 2020 (SAE), p(s) = prod_j p_j(s_j).
+    """
+
+    table: LabelTable
+    grid: Grid
+    maps: SparseMaps
+    neighbours: NeighbourTable | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def part_of(self) -> Array:
+        """Part of each row of the table, (L,): labels of one class and one tissue are one part."""
+        pairs = list(zip(self.table.structure_of.tolist(), self.table.tissue_of.tolist(), strict=True))
+        order = sorted(set(pairs))
+        return np.array([order.index(pair) for pair in pairs])
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The parts of the classes, the background's first."""
+        first = [int(np.flatnonzero(self.part_of == part)[0]) for part in range(self.part_of.max() + 1)]
+        class_of = torch.as_tensor(self.table.structure_of[first])
+        return Parts(class_of, torch.as_tensor(self.table.tissue_of[first]), self.table.tissues)
+
+    @cached_property
+    def centres(self) -> Array:
+        """Centre of mass of each row's map in voxels, (L, 3)."""
+        return self.maps.centres(len(self.table))
+
+    def place(self, grid: Grid) -> PlacedAtlas:
+        """Return the atlas on `grid`, whose affine leads to the atlas's world (`Grid.moved` by the alignment)."""
+        return PlacedAtlas(self, grid)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedAtlas:
+    """An atlas on a scan's grid; K classes are the table's structures.
+
+    Args:
+        atlas: the atlas.
+        grid: (*S), its affine leading to the atlas's world.
+        neighbour_weight: of the neighbour table's energy, none if 0.
+    """
+
+    atlas: Atlas
+    grid: Grid
+    neighbour_weight: float = NEIGHBOUR_WEIGHT
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the K classes."""
+        return self.atlas.parts
+
+    def part_probability(self) -> Tensor:
+        """Return (P, *S) probabilities of the parts, floored and normalised."""
+        atlas = self.atlas
+        parts = len(self.parts.class_of)
+        shares = atlas.maps.sampled(self._matrix, self.grid.shape, group_of=atlas.part_of, groups=parts)
+        return torch.from_numpy(shares).add_(FLOOR).div_(1 + parts * FLOOR)
+
+    def log_probability(self) -> Tensor:
+        """Return (K, *S) nats, normalised over the classes."""
+        return self._log_probability
+
+    @cached_property
+    def _log_probability(self) -> Tensor:
+        classes = torch.zeros(len(self.atlas.table.structures), *self.grid.shape)
+        return classes.index_add_(0, self.parts.class_of, self.part_probability()).log_()
+
+    def energy(self, q: Tensor) -> Tensor:
+        """Return the expected -log p of `q` (B, K, *S), location and neighbours together: (B,) nats."""
+        location = -torch.einsum("bk...,k...->b", q, self.log_probability().to(q))
+        neighbours = self.atlas.neighbours
+        return location if neighbours is None else location + self.neighbour_weight * neighbour_energy(q, neighbours)
+
+    def messages(self, q: Tensor) -> Tensor:
+        """Return d energy / d q, (B, K, *S) nats."""
+        location = -self.log_probability().to(q).expand_as(q)
+        neighbours = self.atlas.neighbours
+        return location if neighbours is None else location + self.neighbour_weight * neighbour_messages(q, neighbours)
+
+    def identified(self, classes: Array) -> Array:
+        """Return the likeliest label id of each voxel given its class, p(id | class, voxel): (*S) to (*S) int32."""
+        table = self.atlas.table
+        rows = self.atlas.maps.identified(
+            self._matrix, classes, class_of=table.structure_of, centres=self.atlas.centres
+        )
+        return np.asarray(table.ids[rows])
+
+    @property
+    def _matrix(self) -> Array:
+        """(4, 4) from the scan's voxel indices to the atlas's."""
+        return np.asarray(np.linalg.inv(self.atlas.grid.affine) @ self.grid.affine)

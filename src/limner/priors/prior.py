@@ -1,0 +1,57 @@
+"""What a prior is: it scores a segmentation in nats before it sees the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limner.space import Array, Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts that a prior's classes are made of, each of one tissue; intensities are tied by tissue.
+
+    Most classes have one part. A class that gathers several tissues, as "rest" does, has one part for each, so that a
+    voxel near the third ventricle expects the intensity of fluid and one near the accumbens that of grey matter.
+
+    Args:
+        class_of: (P,) int64, the class that each part belongs to.
+        tissue_of: (P,) int64, index into `tissues`.
+        tissues: names, background's first.
+    """
+
+    class_of: Tensor
+    tissue_of: Tensor
+    tissues: tuple[str, ...]
+
+
+class PlacedPrior(Protocol):
+    """A prior on one scan's grid: K classes, P parts, S the grid's shape."""
+
+    parts: Parts
+
+    def log_probability(self) -> Tensor:
+        """Return (K, *S) nats, normalised over the classes."""
+
+    def part_probability(self) -> Tensor:
+        """Return (P, *S) probabilities of the parts, floored and normalised."""
+
+    def energy(self, q: Tensor) -> Tensor:
+        """Return the expected -log p of segmentations `q` (B, K, *S): (B,) nats, without the entropy of `q`."""
+
+    def messages(self, q: Tensor) -> Tensor:
+        """Return d energy / d q, (B, K, *S) nats."""
+
+    def identified(self, classes: Array) -> Array:
+        """Return the likeliest label id of each voxel, given its class: (*S) to (*S)."""
+
+
+class Prior(Protocol):
+    """Knowledge that can be placed on any grid."""
+
+    def place(self, grid: Grid) -> PlacedPrior:
+        """Return the prior on `grid`, whose affine leads to the prior's own world."""

@@ -1,0 +1,116 @@
+"""A prior on disk: a folder of JSON and compressed safetensors, checked by hash, never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limner import check
+from limner.priors.atlas import Atlas
+from limner.priors.neighbours import NeighbourTable
+from limner.priors.sparse import SparseMaps
+from limner.space import Grid, LabelTable
+
+FORMAT = "limner prior 1"
+DESCRIPTION = "prior.json"
+TENSORS = "tensors.safetensors.xz"
+
+
+def save_prior(atlas: Atlas, path: str | Path) -> str:
+    """Write an atlas as the folder `path`, which appears whole or not at all; return its hash.
+
+    A prior that stood there is replaced; anything else is not.
+
+    Raises:
+        InputError: if `path` is something else, or the disk refuses.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    if path.exists() and not (path / DESCRIPTION).is_file():
+        raise check.prior_occupied(path)
+    tensors = atlas.maps.ragged()
+    if atlas.neighbours is not None:
+        tensors["neighbour_counts"] = np.asarray(atlas.neighbours.counts)
+    content = lzma.compress(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+    description = _described(atlas) | {"tensors_sha256": hashlib.sha256(content).hexdigest()}
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        temporary.mkdir()
+        (temporary / TENSORS).write_bytes(content)
+        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise check.unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return str(description["tensors_sha256"])
+
+
+def load_prior(path: str | Path) -> Atlas:
+    """Read an atlas.
+
+    Raises:
+        InputError: if `path` is no prior, one of another version, or a damaged one.
+    """
+    path = Path(path)
+    if not (path / DESCRIPTION).is_file():
+        raise check.prior_missing(path)
+    try:
+        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise check.prior_damaged(path, error) from error
+    check.prior_version(path, description.get("format") if isinstance(description, dict) else None, expected=FORMAT)
+    try:
+        return _restored(path, description)
+    except (OSError, KeyError, TypeError, ValueError, lzma.LZMAError, EOFError) as error:
+        raise check.prior_damaged(path, error) from error
+
+
+def prior_hash(path: str | Path) -> str:
+    """Return the hash that a prior's description records."""
+    return str(json.loads((Path(path) / DESCRIPTION).read_text(encoding="utf-8"))["tensors_sha256"])
+
+
+def _described(atlas: Atlas) -> dict[str, Any]:
+    """Return everything but the tensors, JSON-ready."""
+    neighbours = atlas.neighbours
+    return {
+        "format": FORMAT,
+        "kind": "atlas",
+        "shape": list(atlas.grid.shape),
+        "affine": atlas.grid.affine.tolist(),
+        "neighbours": None
+        if neighbours is None
+        else {"size": neighbours.size, "pseudo_windows": neighbours.pseudo_windows},
+        "provenance": dict(atlas.provenance),
+        "table": atlas.table.as_dict(),
+    }
+
+
+def _restored(path: Path, description: dict[str, Any]) -> Atlas:
+    """Return the atlas that a description and the tensors beside it hold."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = (path / TENSORS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != description["tensors_sha256"]:
+        raise ValueError(f"the hash of {TENSORS} is not the one recorded")
+    try:
+        tensors = load(lzma.decompress(content))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    settings = description["neighbours"]
+    neighbours = settings and NeighbourTable(tensors.pop("neighbour_counts"), **settings)
+    grid = Grid(tuple(description["shape"]), np.array(description["affine"]))
+    table = LabelTable.from_dict(description["table"])
+    return Atlas(table, grid, SparseMaps.from_ragged(tensors), neighbours, description["provenance"])

@@ -1,0 +1,10 @@
+"""Where voxels are and what their labels mean: grids, boxes, label tables, resampling. No torch."""
+
+from __future__ import annotations
+
+from limner.space.boxes import Box
+from limner.space.grid import Array, Grid, Kind, Volume
+from limner.space.labels import Label, LabelTable
+from limner.space.resample import reoriented, resampled
+
+__all__ = ["Array", "Box", "Grid", "Kind", "Label", "LabelTable", "Volume", "reoriented", "resampled"]

@@ -1,0 +1,75 @@
+"""Half-open boxes of voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Box:
+    """The voxels from `start` up to, not including, `stop`; either may lie outside the array.
+
+    Args:
+        start: first voxel along each axis.
+        stop: one past the last voxel along each axis; raised to `start` where it is less, which empties the box.
+    """
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Store plain integers, with stop no less than start."""
+        start = tuple(int(first) for first in self.start)
+        stop = tuple(max(first, int(last)) for first, last in zip(start, self.stop, strict=True))
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "stop", stop)
+
+    @classmethod
+    def whole(cls, shape: Iterable[int]) -> Box:
+        """Return the box of a whole array."""
+        stop = tuple(shape)
+        return cls((0,) * len(stop), stop)
+
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_]) -> Box:
+        """Return the smallest box that holds every true voxel of `mask` (*S); empty if there is none."""
+        start, stop = [], []
+        for axis in range(mask.ndim):
+            others = tuple(other for other in range(mask.ndim) if other != axis)
+            hit = np.flatnonzero(mask.any(axis=others))
+            start.append(hit[0] if hit.size else 0)
+            stop.append(hit[-1] + 1 if hit.size else 0)
+        return cls(tuple(start), tuple(stop))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return tuple(last - first for first, last in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Index of the box in an array; clip the box first if it may lie outside."""
+        return tuple(slice(first, last) for first, last in zip(self.start, self.stop, strict=True))
+
+    def grown(self, margin: int) -> Box:
+        """Return the box with `margin` voxels more on every side (fewer if negative)."""
+        return Box(tuple(first - margin for first in self.start), tuple(last + margin for last in self.stop))
+
+    def intersected(self, other: Box) -> Box:
+        """Return the voxels in both boxes."""
+        start = tuple(map(max, self.start, other.start))
+        return Box(start, tuple(map(min, self.stop, other.stop)))
+
+    def clipped(self, shape: Iterable[int]) -> Box:
+        """Return the part inside an array of `shape`."""
+        return self.intersected(Box.whole(shape))

@@ -1,0 +1,155 @@
+"""Where the voxels of an image lie, and an image that knows it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from limner import check
+from limner.space.boxes import Box
+
+Array: TypeAlias = NDArray[Any]
+Kind: TypeAlias = Literal["image", "labels"]
+
+LETTERS = ("LR", "PA", "IS")
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A lattice of voxels in the world.
+
+    Args:
+        shape: voxels along each of the D axes, as stored.
+        affine: (D+1, D+1), maps voxel indices (centres) to RAS+ mm; copied, and read-only afterwards.
+
+    Raises:
+        InputError: if the affine has another size, is not finite or is singular.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Store plain integers and a private, checked affine."""
+        affine = np.array(self.affine, dtype=np.float64)
+        check.affine(affine, "grid", dimensions=len(self.shape))
+        affine.flags.writeable = False
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes, D."""
+        return len(self.shape)
+
+    @property
+    def voxel_sizes(self) -> NDArray[np.float64]:
+        """Distance in mm between neighbours along each axis, (D,)."""
+        return np.asarray(np.linalg.norm(self.affine[:-1, :-1], axis=0))
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in mm3 (in 2-D, its area in mm2)."""
+        return float(abs(np.linalg.det(self.affine[:-1, :-1])))
+
+    @property
+    def skew(self) -> float:
+        """Largest cosine between two axes, 0 if all are at right angles."""
+        axes = self.affine[:-1, :-1] / self.voxel_sizes
+        return float(np.abs(axes.T @ axes - np.eye(self.dimensions)).max())
+
+    @property
+    def orientation(self) -> str:
+        """Where each axis leads, such as "LIA": to the left, down, to the front."""
+        axes, signs = oriented_axes(self.affine)
+        return "".join(LETTERS[axis][sign > 0] for axis, sign in zip(axes, signs, strict=True))
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """World position in mm of the middle of the grid, (D,)."""
+        return self.world((np.array(self.shape) - 1) / 2)
+
+    def corners(self) -> NDArray[np.float64]:
+        """Return the outer corners of the box that the voxels fill, (2**D, D) in mm."""
+        ends = [(-0.5, size - 0.5) for size in self.shape]
+        return self.world(list(itertools.product(*ends)))
+
+    def world(self, indices: ArrayLike) -> NDArray[np.float64]:
+        """Return the positions in mm of voxel `indices`, both (..., D)."""
+        positions = np.asarray(indices, np.float64) @ self.affine[:-1, :-1].T
+        return np.asarray(positions + self.affine[:-1, -1])
+
+    def indices(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Return the fractional voxel indices of `points` in mm, both (..., D)."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(np.asarray(points, np.float64) @ inverse[:-1, :-1].T + inverse[:-1, -1])
+
+    def moved(self, transform: ArrayLike) -> Grid:
+        """Return the grid carried along by `transform`, a (D+1, D+1) map from mm to mm."""
+        return Grid(self.shape, np.asarray(transform, dtype=np.float64) @ self.affine)
+
+    def cropped(self, box: Box) -> Grid:
+        """Return the grid of the voxels in `box`, which may reach beyond this grid."""
+        affine = self.affine.copy()
+        affine[:-1, -1] = self.world(box.start)
+        return Grid(box.shape, affine)
+
+    def spaced(self, spacing: float) -> Grid:
+        """Return a grid of isotropic `spacing` in mm with the same axes and centre that covers this one's box."""
+        sizes = self.voxel_sizes
+        # The millionth keeps rounding from adding a voxel when the spacing fits exactly.
+        shape = tuple(max(1, math.ceil(n * size / spacing - 1e-6)) for n, size in zip(self.shape, sizes, strict=True))
+        affine = self.affine.copy()
+        affine[:-1, :-1] *= spacing / sizes
+        affine[:-1, -1] = self.centre - affine[:-1, :-1] @ ((np.array(shape) - 1) / 2)
+        return Grid(shape, affine)
+
+    def distance(self, other: Grid) -> float:
+        """Return the largest distance in mm between corresponding corners of two grids."""
+        return float(np.linalg.norm(self.corners() - other.corners(), axis=-1).max())
+
+    def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Tell whether two grids have one shape, and corners at most `tolerance` mm apart."""
+        return self.shape == other.shape and self.distance(other) <= tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image or a label map, and where it lies.
+
+    Args:
+        data: (*S), 3-D or 2-D, one value per voxel; integers if the kind is "labels".
+        grid: of the same shape.
+        kind: "image" (interpolated when resampled) or "labels" (never mixed).
+        header: the header of the file it came from, for writing the same fields again; its geometry yields to the grid.
+
+    Raises:
+        InputError: if the shapes differ or labels are not integers.
+    """
+
+    data: Array
+    grid: Grid
+    kind: Kind
+    header: object | None = None
+
+    def __post_init__(self) -> None:
+        """Check that data, grid and kind agree."""
+        check.three_dimensional(self.data.shape, "volume")
+        check.volume(self.data, self.grid.shape, kind=self.kind)
+
+
+def oriented_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return for each voxel axis the world axis it follows most closely, each taken once, and the sign, 1 or -1."""
+    axes = affine[:-1, :-1] / np.linalg.norm(affine[:-1, :-1], axis=0)
+    voxel_axes = range(len(axes))
+
+    def agreement(order: tuple[int, ...]) -> float:
+        return float(sum(abs(axes[order[axis], axis]) for axis in voxel_axes))
+
+    best = max(itertools.permutations(voxel_axes), key=agreement)
+    return best, tuple(1 if axes[best[axis], axis] > 0 else -1 for axis in voxel_axes)

@@ -1,0 +1,80 @@
+"""A volume on another grid, or with its axes in another order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limner import check
+from limner.space.grid import LETTERS, Grid, Volume, oriented_axes
+
+
+def resampled(volume: Volume, grid: Grid) -> Volume:
+    """Return the volume on `grid`: images by linear interpolation, labels by nearest neighbour, zero outside.
+
+    Returns:
+        Volume with data of `grid.shape`: labels in their own type, images as float32. A matching grid changes no value.
+    """
+    from scipy import ndimage
+
+    labels = volume.kind == "labels"
+    dtype = volume.data.dtype if labels else np.dtype(np.float32)
+    if volume.grid.matches(grid):
+        return replace(volume, data=volume.data.astype(dtype, copy=False), grid=grid)
+    matrix = np.linalg.inv(volume.grid.affine) @ grid.affine
+    data = ndimage.affine_transform(
+        volume.data,
+        matrix[:-1, :-1],
+        matrix[:-1, -1],
+        output_shape=grid.shape,
+        output=dtype,
+        order=0 if labels else 1,
+        # Unlike "constant", this keeps the outer half of the voxels at the border.
+        mode="grid-constant",
+    )
+    return replace(volume, data=data, grid=grid)
+
+
+def reoriented(volume: Volume, orientation: str) -> Volume:
+    """Return the volume with its axes permuted and flipped so that they lead where `orientation` says, such as "RAS".
+
+    Every voxel keeps its value and its place in the world. The data are contiguous; an orientation that is already
+    right gives back the volume itself.
+
+    Raises:
+        InputError: if `orientation` does not name each world axis once.
+    """
+    wanted = _axes_of(orientation, volume.grid.dimensions)
+    axes, signs = oriented_axes(volume.grid.affine)
+    order = [axes.index(axis) for axis, _ in wanted]
+    flips = [signs[source] != sign for source, (_, sign) in zip(order, wanted, strict=True)]
+    if order == sorted(order) and not any(flips):
+        return volume
+    turned = volume.data.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+    turn = _turn(turned.shape, order, flips=flips)
+    return replace(volume, data=np.ascontiguousarray(turned), grid=Grid(turned.shape, volume.grid.affine @ turn))
+
+
+def _axes_of(orientation: str, dimensions: int) -> list[tuple[int, int]]:
+    """Return the world axis and direction that each letter names."""
+    named = [
+        (axis, 1 if letter == pair[1] else -1)
+        for letter in orientation
+        for axis, pair in enumerate(LETTERS[:dimensions])
+        if letter in pair
+    ]
+    if len(orientation) != dimensions or sorted(axis for axis, _ in named) != list(range(dimensions)):
+        raise check.orientation(orientation, LETTERS[:dimensions])
+    return named
+
+
+def _turn(shape: tuple[int, ...], order: list[int], *, flips: list[bool]) -> NDArray[np.float64]:
+    """Return the (D+1, D+1) matrix from indices of the turned array to indices of the original."""
+    turn = np.zeros((len(shape) + 1, len(shape) + 1))
+    turn[-1, -1] = 1
+    for target, (source, flip) in enumerate(zip(order, flips, strict=True)):
+        turn[source, target] = -1 if flip else 1
+        turn[source, -1] = shape[target] - 1 if flip else 0
+    return turn
