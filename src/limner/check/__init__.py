@@ -7,7 +7,22 @@ instead, and what to do.
 
 from __future__ import annotations
 
-from limner.check.cases import no_shared_case, same_names, unpaired, unshared_cases, without_prediction
+from limner.check.cases import (
+    found_orientation,
+    has_background,
+    large_brain,
+    manifest,
+    no_scans,
+    no_shared_case,
+    one_file,
+    one_scan,
+    same_names,
+    solid,
+    table_suffix,
+    unpaired,
+    unshared_cases,
+    without_prediction,
+)
 from limner.check.errors import InputError, InputWarning
 from limner.check.files import (
     affine_lost,
@@ -56,15 +71,22 @@ __all__ = [
     "class_indices",
     "existing_file",
     "finite",
+    "found_orientation",
+    "has_background",
     "label_map",
     "labelled",
+    "large_brain",
     "long_quaternion",
+    "manifest",
     "mask_not_empty",
     "no_affine",
     "no_orientation",
+    "no_scans",
     "no_shared_case",
     "not_gzip",
     "numeric",
+    "one_file",
+    "one_scan",
     "orientation",
     "other_unit",
     "pair_counts",
@@ -77,9 +99,11 @@ __all__ = [
     "same_grid",
     "same_names",
     "sheared",
+    "solid",
     "squeezed",
     "structures_missing",
     "table",
+    "table_suffix",
     "three_dimensional",
     "unknown_id",
     "unknown_labels",

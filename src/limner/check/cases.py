@@ -50,3 +50,83 @@ def no_shared_case(first: Sequence[str], second: Sequence[str]) -> InputError:
 def unshared_cases(cases: Sequence[str]) -> InputWarning:
     """Word cases that only one of two tables of scores has."""
     return InputWarning(f"only one of the two tables has the cases {', '.join(cases)}; they were left out")
+
+
+def no_scans(path: Path, suffixes: Iterable[str]) -> InputError:
+    """Word a folder that holds nothing that could be a scan."""
+    return InputError(
+        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}: name the files, or another folder"
+    )
+
+
+def one_scan(scans: int, *, has_mask: bool, has_channels: bool) -> None:
+    """Refuse options that belong to one scan when there are several.
+
+    Raises:
+        InputError: naming the option and the number of scans.
+    """
+    if scans > 1 and (has_mask or has_channels):
+        option = "--mask" if has_mask else "--channel"
+        raise InputError(f"{option} belongs to one scan but {scans} were given: run limner once for each of them")
+
+
+def one_file(scans: int, out: Path) -> None:
+    """Refuse a file as the place for the results of several scans.
+
+    Raises:
+        InputError: naming the file.
+    """
+    if scans > 1:
+        raise InputError(f"output '{out}' is one file but {scans} scans were given; expected a folder: name one with -o")
+
+
+def solid(shape: tuple[int, ...]) -> None:
+    """Refuse an image that is no volume.
+
+    Raises:
+        InputError: with its shape.
+    """
+    if len(shape) != 3 or min(shape) < 2:
+        raise InputError(f"the image has shape {shape}; expected three axes of two voxels or more: give a 3-D scan")
+
+
+def has_background(share: float, least: float) -> None:
+    """Refuse an image without an empty background, from which a brain cannot be told.
+
+    Raises:
+        InputError: with the share of the voxels that are background.
+    """
+    if share < least:
+        raise InputError(
+            f"{share:.1%} of the image has the value of its border; expected a skull-stripped scan, empty around the "
+            "brain: strip it first, or say where the brain is with --mask"
+        )
+
+
+def large_brain(litres: float) -> InputWarning:
+    """Word a foreground that is larger than any brain."""
+    return InputWarning(
+        f"the image shows {litres:.1f} litres, more than a brain: the prior knows stripped brains only, "
+        "so strip the scan first, or say where the brain is with --mask"
+    )
+
+
+def manifest(path: Path, reason: object) -> InputError:
+    """Word a manifest that is missing or damaged; the reason says what it does or has."""
+    return InputError(
+        f"'{path}' {reason}; expected the manifest that `limner segment` writes to its output folder: "
+        "name that folder, or segment the scans again"
+    )
+
+
+def table_suffix(path: Path) -> InputError:
+    """Word a table whose name ends in no kind that is written."""
+    return InputError(f"table '{path}' ends in '{path.suffix}'; expected .csv or .json: rename it")
+
+
+def found_orientation(letters: str) -> InputWarning:
+    """Word axes whose meaning was found by trying."""
+    return InputWarning(
+        f"the file does not say where its axes lead; they were found to lead {letters} by trying all ways. Left and right "
+        "look nearly alike, so that they may be swapped: give --orientation if you know it"
+    )

@@ -93,27 +93,29 @@ def structures_missing(structures: Iterable[str], maps: int) -> None:
     missing = list(structures)
     if missing:
         raise InputError(
-            f"no voxel of {', '.join(missing)} in any of {maps} label maps; expected every structure of the table in at "
-            "least one: add a map that has it, or give a table without it by --labels"
+            f"no voxel of {', '.join(missing)} in any of {maps} label maps; expected every structure of the table "
+            "in at least one: add a map that has it, or give a table without it by --labels"
         )
 
 
-def alignable(landmarks: int, shared: int, names: Sequence[str]) -> None:
-    """Refuse label maps that share too few structures to be aligned.
+def alignable(shared: int, names: Sequence[str], *, smallest: int) -> None:
+    """Refuse label maps that share no structure to be aligned by.
 
     Raises:
-        InputError: with the number shared.
+        InputError: with the first and the last map, and the number of voxels that counts.
     """
-    if landmarks < 4:
+    if not shared:
         raise InputError(
-            f"label maps {names[0]} to {names[-1]} share {shared} structures of 50 voxels or more; expected at least 4 "
-            "centres to align them by: leave out the maps that lack most structures"
+            f"label maps '{names[0]}' to '{names[-1]}' share no label of {smallest} voxels or more; expected at least "
+            "one to align them by: leave out the maps that lack most structures"
         )
 
 
 def prior_needed(method: str) -> InputError:
     """Word a method that was called without the prior it stands on."""
-    return InputError(f"method '{method}' got no prior; expected one: pass a placed prior, or --prior on the command line")
+    return InputError(
+        f"method '{method}' got no prior; expected one: pass a placed prior, or --prior on the command line"
+    )
 
 
 def mask_not_empty(voxels: int) -> None:
@@ -140,7 +142,9 @@ def prior_occupied(path: Path) -> InputError:
 def prior_damaged(path: Path, reason: object) -> InputError:
     """Word a prior whose files do not hold what they should."""
     words = " ".join(str(reason).split()) or type(reason).__name__
-    return InputError(f"prior '{path}' is damaged ({words}); expected the files as `limner atlas` wrote them: build it again")
+    return InputError(
+        f"prior '{path}' is damaged ({words}); expected the files as `limner atlas` wrote them: build it again"
+    )
 
 
 def prior_version(path: Path, found: object, *, expected: str) -> None:
@@ -151,5 +155,6 @@ def prior_version(path: Path, found: object, *, expected: str) -> None:
     """
     if found != expected:
         raise InputError(
-            f"prior '{path}' is of format '{found}' but this limner reads '{expected}': build it again with `limner atlas`"
+            f"prior '{path}' is of format '{found}' but this limner reads '{expected}': "
+            "build it again with `limner atlas`"
         )

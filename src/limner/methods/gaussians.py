@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,10 @@ from torch import Tensor
 CHUNK = 1 << 18
 #: Smallest variance of a component, as a share of the image's.
 SMALLEST_VARIANCE = 5e-4
+#: Smallest sd of a component, as a share of the image's largest value: means are not known better than to rounding.
+SMALLEST_SD = 1e-5
+#: Voxels that the last estimate of a component counts as: one that gets no voxel keeps it.
+INERTIA = 1e-6
 #: Gain in mean log evidence (nats per voxel) below which EM has converged.
 CONVERGED = 2e-5
 
@@ -53,12 +58,10 @@ class Gaussians:
 
     def component_log_density(self, values: Tensor) -> Tensor:
         """Return (G, N) nats of the values (C, N), the components' shares included."""
-        factors = torch.linalg.cholesky(self.covariances)
+        factors: Tensor = torch.linalg.cholesky(self.covariances)
         residuals = values - self.means[:, :, None]
-        distance = torch.linalg.solve_triangular(factors, residuals, upper=False).square().sum(1)
-        volume = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1) + values.shape[0] * torch.log(
-            torch.tensor(2 * torch.pi)
-        )
+        distance: Tensor = torch.linalg.solve_triangular(factors, residuals, upper=False).square().sum(1)
+        volume = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1) + values.shape[0] * math.log(2 * math.pi)
         return self.shares.log()[:, None] - (distance + volume[:, None]) / 2
 
     def log_density(self, values: Tensor) -> Tensor:
@@ -73,7 +76,7 @@ class Gaussians:
 
 
 def fit_gaussians(
-    values: Tensor, prior: Tensor, *, tissues: tuple[str, ...], settings: GaussianSettings
+    values: Tensor, prior: Tensor, *, tissues: tuple[str, ...], settings: GaussianSettings, outliers: float = 0.0
 ) -> tuple[Gaussians, float]:
     """Fit tissues' Gaussians to the intensities of one scan by expectation-maximisation.
 
@@ -85,6 +88,7 @@ def fit_gaussians(
         prior: (T, N) probabilities of the tissues, positive, summing to 1.
         tissues: T names.
         settings: how the Gaussians are tied down.
+        outliers: share of the voxels, below 1, that may have any value of the image's range and pull at no Gaussian.
 
     Returns:
         The Gaussians and the mean log evidence in nats per voxel.
@@ -94,36 +98,43 @@ def fit_gaussians(
     """
     counts = torch.tensor([settings.components.get(name, 1) for name in tissues])
     tissue_of = torch.arange(len(tissues)).repeat_interleave(counts)
-    gaussians = _started(values, prior, tissue_of)
+    gaussians = _started(values, prior, tissue_of=tissue_of)
     mass = (prior.sum(1) / counts)[tissue_of]
     anchored = (counts == 1)[tissue_of]
-    anchor, log_prior = gaussians.means, prior.log()[tissue_of]
+    anchor, log_prior = gaussians.means, prior.log()[tissue_of] + math.log1p(-outliers)
     strengths = (settings.mean_strength * mass * anchored, settings.variance_strength * mass)
     evidence = float("-inf")
     for step in range(settings.rounds):
         joint = gaussians.component_log_density(values).add_(log_prior)
         total = joint.logsumexp(0)
+        if outliers > 0:
+            total = torch.logaddexp(total, uniform_log_density(values) + math.log(outliers))
         previous, evidence = evidence, float(total.mean())
         if step > 5 and evidence - previous < CONVERGED:
             break
         weights = joint.sub_(total).exp_()
-        gaussians = _updated(values, weights, gaussians, anchor=anchor, strengths=strengths)
+        gaussians = _updated(values, weights, old=gaussians, anchor=anchor, strengths=strengths)
     return gaussians, evidence
 
 
-def _started(values: Tensor, prior: Tensor, tissue_of: Tensor) -> Gaussians:
+def uniform_log_density(values: Tensor) -> Tensor:
+    """Return log p (nats, a scalar) of any value if all in the range of `values` (C, N) are equally likely."""
+    return -(values.amax(1) - values.amin(1)).clamp_min(1e-12).log().sum()
+
+
+def _started(values: Tensor, prior: Tensor, *, tissue_of: Tensor) -> Gaussians:
     """Return each tissue's mean and covariance where it is likely, its components spread one sd apart."""
     weights = prior.square()
     weights = weights / weights.sum(1, keepdim=True)
     means = weights @ values.T
-    covariances = _covariances(values, weights, means)
+    covariances = _covariances(values, weights, means=means)
     rank = torch.cat([torch.arange(count) - (count - 1) / 2 for count in torch.bincount(tissue_of).tolist()])
     spread = covariances.diagonal(dim1=1, dim2=2).sqrt()[tissue_of]
     shares = 1 / torch.bincount(tissue_of)[tissue_of]
     return Gaussians(means[tissue_of] + rank[:, None] * spread, covariances[tissue_of], shares, tissue_of)
 
 
-def _covariances(values: Tensor, weights: Tensor, means: Tensor) -> Tensor:
+def _covariances(values: Tensor, weights: Tensor, *, means: Tensor) -> Tensor:
     """Return (G, C, C) covariances of values (C, N) about means (G, C) under weights (G, N) that sum to 1."""
     matrices = []
     for weight, mean in zip(weights, means, strict=True):
@@ -134,21 +145,24 @@ def _covariances(values: Tensor, weights: Tensor, means: Tensor) -> Tensor:
 
 def _smallest(values: Tensor) -> Tensor:
     """Return the (C, C) diagonal that keeps a covariance from collapsing."""
-    return torch.diag(values.var(1) * SMALLEST_VARIANCE)
+    rounding = (SMALLEST_SD * values.abs().amax(1)).square() + 1e-30
+    return torch.diag((values.var(1, correction=0) * SMALLEST_VARIANCE).maximum(rounding))
 
 
 def _updated(
-    values: Tensor, weights: Tensor, old: Gaussians, *, anchor: Tensor, strengths: tuple[Tensor, Tensor]
+    values: Tensor, weights: Tensor, *, old: Gaussians, anchor: Tensor, strengths: tuple[Tensor, Tensor]
 ) -> Gaussians:
     """Return the maximum a posteriori Gaussians given the components' responsibilities (G, N)."""
     mean_strength, variance_strength = (strength[:, None] for strength in strengths)
     mass = weights.sum(1, keepdim=True)
-    means = (weights @ values.T + mean_strength * anchor) / (mass + mean_strength).clamp_min(1e-6)
-    scatter = _covariances(values, weights / mass.clamp_min(1e-6), means) * mass[:, :, None]
+    sums = weights @ values.T + mean_strength * anchor + INERTIA * old.means
+    means = sums / (mass + mean_strength + INERTIA)
+    scatter = _covariances(values, weights / mass.clamp_min(1e-6), means=means) * mass[:, :, None]
     single = torch.bincount(old.tissue_of)[old.tissue_of] == 1
     pooled = scatter[single].sum(0) / mass[single].sum() if single.any() else scatter.sum(0) / mass.sum()
     strength = variance_strength[:, :, None]
-    covariances = (scatter + strength * pooled) / (mass[:, :, None] + strength)
+    scatter = scatter + strength * pooled + INERTIA * old.covariances
+    covariances = scatter / (mass[:, :, None] + strength + INERTIA)
     shares = mass[:, 0] + 1e-3
     totals = torch.zeros(int(old.tissue_of.max()) + 1).index_add_(0, old.tissue_of, shares)
     return Gaussians(means, covariances + _smallest(values), shares / totals[old.tissue_of], old.tissue_of)

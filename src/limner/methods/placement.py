@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from limner.space import Array, Grid
 
 #: Blur of the prior in mm, stage by stage.
 STAGES = (8.0, 4.0, 2.0, 0.0)
+#: Steps of the optimiser at each stage, at most.
+ROUNDS = 20
 #: Spacing in mm of the prior's maps during alignment.
 SPACING = 2.0
 #: Points inside the mask, and outside near it.
@@ -35,7 +38,8 @@ class Placement:
 
     Args:
         transform: (4, 4) from the scan's world to the prior's, mm.
-        score: mean log-likelihood in nats, each class of the prior counting the same.
+        score: mean log evidence in nats per voxel, of intensities scaled to unit variance; it compares placements of
+            one scan.
     """
 
     transform: Array
@@ -44,11 +48,15 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Scattered voxels of a scan: positions (N, 3) mm and values (C, N) inside the mask, positions alone outside."""
+    """Scattered voxels of a scan: positions (N, 3) mm and values (C, N), scaled, inside the mask; positions alone outside."""
 
     inside: Array
     values: Tensor
     outside: Array
+
+    def fewer(self, every: int) -> _Points:
+        """Return one in `every` of the points."""
+        return _Points(self.inside[::every], self.values[:, ::every], self.outside[::every])
 
     def moved(self, transform: Array) -> _Points:
         """Return the points carried along by an affine map (4, 4)."""
@@ -67,9 +75,9 @@ def place_scan(
 ) -> Placement:
     """Align a scan of any contrast to an atlas.
 
-    At each stage the atlas is a little sharper; Gaussians are fitted where it lies, and the affine map is moved to where
-    they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would decide
-    alone, and small deep structures would be off by a millimetre or two.
+    At each stage the atlas is a little sharper; Gaussians are fitted where it lies, and the affine map is moved to
+    where they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would
+    decide alone, and small deep structures would be off by a millimetre or two.
 
     Args:
         image: (C, *S) intensities.
@@ -83,15 +91,16 @@ def place_scan(
     Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
     """
     settings = settings or GaussianSettings()
-    points = _drawn(image, mask, grid, rng=rng)
-    maps = _Maps(atlas)
-    starts = [np.eye(4)] if oriented else _turns()
-    begun = [_started(points.moved(turn), maps) @ turn for turn in starts]
-    if len(begun) > 1:
-        # The likeliest few of a coarse look; left and right can only be told apart by the full alignment.
-        coarse = [_staged(points, maps, start, stages=STAGES[:1], settings=settings) for start in begun]
-        begun = [found.transform for found in sorted(coarse, key=lambda found: -found.score)[:4]]
-    found = [_staged(points, maps, start, stages=STAGES, settings=settings) for start in begun]
+    points, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
+    if oriented:
+        return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings)
+    begun = [_started(points.moved(turn), maps) @ turn for turn in _turns()]
+    # A look at all ways, a coarse alignment of the likeliest, and a full one of the last, which differ by a mirror.
+    looks = [_looked(points.fewer(8), maps, start, sd=STAGES[0], settings=settings).score for start in begun]
+    likely = [begun[number] for number in np.argsort(looks)[::-1][:8]]
+    coarse = [_staged(points.fewer(4), maps, start=start, stages=STAGES[:2], settings=settings) for start in likely]
+    last = sorted(coarse, key=lambda found: -found.score)[:2]
+    found = [_staged(points, maps, start=one.transform, stages=STAGES[1:], settings=settings) for one in last]
     return max(found, key=lambda one: one.score)
 
 
@@ -106,6 +115,7 @@ class _Maps:
         lost = [self.parts.tissues[tissue] in OUTER_TISSUES for tissue in self.parts.tissue_of.tolist()]
         self.lost = torch.tensor(lost)
 
+    @functools.lru_cache(maxsize=len(STAGES))  # noqa: B019 lives and dies with one alignment
     def blurred(self, sd: float) -> Tensor:
         """Return (P, *S) probabilities blurred by `sd` mm."""
         from scipy import ndimage
@@ -116,19 +126,21 @@ class _Maps:
         return torch.from_numpy(np.stack(blurred))
 
 
-def _drawn(image: Tensor, mask: Tensor, grid: Grid, *, rng: np.random.Generator) -> _Points:
+def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator) -> _Points:
     """Return random voxels of the mask and of the shell around it."""
     from scipy import ndimage
 
     where = mask.numpy()
     distance = ndimage.distance_transform_edt(~where, sampling=grid.voxel_sizes)
-    inside = _some(np.flatnonzero(where), INSIDE, rng)
-    outside = _some(np.flatnonzero((distance > 0) & (distance <= SHELL)), OUTSIDE, rng)
+    inside = _some(np.flatnonzero(where), INSIDE, rng=rng)
+    outside = _some(np.flatnonzero((distance > 0) & (distance <= SHELL)), OUTSIDE, rng=rng)
     positions = [grid.world(np.stack(np.unravel_index(voxels, where.shape), axis=-1)) for voxels in (inside, outside)]
-    return _Points(positions[0], image.flatten(1)[:, torch.from_numpy(inside)].float(), positions[1])
+    values = image.flatten(1)[:, torch.from_numpy(inside)].float()
+    spread = values.std(1, keepdim=True).clamp_min(1e-12)
+    return _Points(positions[0], (values - values.mean(1, keepdim=True)) / spread, positions[1])
 
 
-def _some(voxels: Array, count: int, rng: np.random.Generator) -> Array:
+def _some(voxels: Array, count: int, *, rng: np.random.Generator) -> Array:
     """Return `count` of the voxels, or all if there are fewer."""
     return np.sort(rng.choice(voxels, count, replace=False)) if len(voxels) > count else voxels
 
@@ -143,25 +155,40 @@ def _started(points: _Points, maps: _Maps) -> Array:
     return transform
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the Gaussians fitted at one place say: evidence for moving on, and the mean log evidence (nats) so far."""
+
+    evidence: Evidence
+    score: float
+
+
+def _looked(points: _Points, maps: _Maps, transform: Array, *, sd: float, settings: GaussianSettings) -> _Look:
+    """Fit Gaussians where the atlas lies now, and return what the scan then says at each point."""
+    parts, everywhere = maps.parts, np.concatenate([points.inside, points.outside])
+    at_points = torch.tensor(_moved(transform, everywhere), dtype=torch.float32)
+    here = interpolated(maps.blurred(sd), maps.grid, points=at_points)
+    inner, outer = here[:, : len(points.inside)], here[:, len(points.inside) :]
+    tissues = torch.zeros(len(parts.tissues), inner.shape[1]).index_add_(0, parts.tissue_of, inner)
+    gaussians, score = fit_gaussians(points.values, tissues, tissues=parts.tissues, settings=settings)
+    density = gaussians.log_density(points.values)
+    likelihood = (density - density.amax(0)).exp()[parts.tissue_of]
+    stripped = torch.where(maps.lost, 1.0, STRIPPED)
+    emptiness = float((stripped @ outer).log().mean()) if outer.shape[1] else 0.0
+    unseen = stripped[:, None].expand(-1, outer.shape[1])
+    evidence = Evidence(everywhere, torch.cat([likelihood, unseen], 1), _balanced(here, parts.class_of))
+    return _Look(evidence, score + emptiness)
+
+
 def _staged(
-    points: _Points, maps: _Maps, start: Array, *, stages: Sequence[float], settings: GaussianSettings
+    points: _Points, maps: _Maps, *, start: Array, stages: Sequence[float], settings: GaussianSettings
 ) -> Placement:
     """Return the placement after fitting Gaussians and the affine map in turns, stage by stage."""
-    everywhere = np.concatenate([points.inside, points.outside])
-    parts, found = maps.parts, Placement(start, -np.inf)
-    outer = torch.where(maps.lost, 1.0, STRIPPED)[:, None].expand(-1, len(points.outside))
+    transform = start
     for sd in stages:
-        probability = maps.blurred(sd)
-        at_points = torch.tensor(_moved(found.transform, everywhere), dtype=torch.float32)
-        here = interpolated(probability, maps.grid, at_points)
-        inner = here[:, : len(points.inside)]
-        tissues = torch.zeros(len(parts.tissues), inner.shape[1]).index_add_(0, parts.tissue_of, inner)
-        gaussians, _ = fit_gaussians(points.values, tissues, tissues=parts.tissues, settings=settings)
-        density = gaussians.log_density(points.values)
-        likelihood = (density - density.amax(0)).exp()[parts.tissue_of]
-        evidence = Evidence(everywhere, torch.cat([likelihood, outer], 1), _balanced(here, parts.class_of))
-        found = Placement(*refined(probability, maps.grid, evidence=evidence, start=found.transform, rounds=15))
-    return found
+        look = _looked(points, maps, transform, sd=sd, settings=settings)
+        transform, _ = refined(maps.blurred(sd), maps.grid, evidence=look.evidence, start=transform, rounds=ROUNDS)
+    return Placement(transform, _looked(points, maps, transform, sd=stages[-1], settings=settings).score)
 
 
 def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Evidence:
     weights: Tensor
 
 
-def interpolated(maps: Tensor, grid: Grid, points: Tensor) -> Tensor:
+def interpolated(maps: Tensor, grid: Grid, *, points: Tensor) -> Tensor:
     """Return maps (P, *S) on `grid` at points (N, 3) mm, linearly, the border continued: (P, N), differentiable."""
     inverse = torch.tensor(np.linalg.inv(grid.affine), dtype=points.dtype)
     indices = points @ inverse[:3, :3].T + inverse[:3, 3]
@@ -62,12 +62,13 @@ def refined(maps: Tensor, grid: Grid, *, evidence: Evidence, start: Array, round
     from scipy.optimize import minimize
 
     centre = evidence.points.mean(0)
-    scaled = torch.tensor(np.c_[(evidence.points - centre) / LENGTH, np.ones(len(evidence.points))], dtype=torch.float32)
+    offsets = (evidence.points - centre) / LENGTH
+    scaled = torch.tensor(np.c_[offsets, np.ones(len(offsets))], dtype=torch.float32)
     columns = np.c_[start[:3, :3], (start[:3, :3] @ centre + start[:3, 3]) / LENGTH]
 
     def cost(parameters: Array) -> tuple[float, Array]:
         matrix = torch.tensor(parameters.reshape(3, 4), dtype=torch.float32, requires_grad=True)
-        probability = interpolated(maps, grid, LENGTH * scaled @ matrix.T)
+        probability = interpolated(maps, grid, points=LENGTH * scaled @ matrix.T)
         explained = ((probability + FLOOR) * evidence.likelihood).sum(0)
         value = -(evidence.weights * explained.log()).sum()
         value.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Build an atlas from label maps: bring them to a common space without a preference for any, average, keep it sparse."""
+"""Build an atlas from label maps: bring them to a space that prefers none of them, average, and keep it sparse."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def build_atlas(
     window: int = 3,
     fold_unknown: bool = False,
     keep_outside: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Atlas:
     """Average label maps into a probabilistic atlas with a neighbour table.
 
@@ -77,8 +77,8 @@ def build_atlas(
         progress: told each step in words.
 
     Raises:
-        InputError: for unknown ids, a structure of the table that no map has, a map without labels, or maps that share
-            too few structures to be aligned.
+        InputError: for an image instead of labels, unknown ids, a structure of the table that no map has, a map without
+            labels, or maps that share no label to be aligned by.
 
     Source: Van Leemput et al. 1999 (averaged affine atlas); Yu et al. 2020 (SAE), Atlas1 (one map blurred by 3 mm) and
     eq. 9 (neighbour table). Our departures: alignment by a generalised Procrustes analysis of centres instead of
@@ -87,11 +87,12 @@ def build_atlas(
     maps: list[_Map] = []
     for name, open_map in volumes.items():
         progress(f"reading {name}")
-        maps.append(_read(name, open_map(), table, fold_unknown=fold_unknown, keep_outside=keep_outside))
+        maps.append(_read(name, open_map(), table=table, fold_unknown=fold_unknown, keep_outside=keep_outside))
     present = np.array([np.bincount(one.rows.ravel(), minlength=len(table)) for one in maps])
+    present[:, 0] += 1  # There is background around every map, if not in it.
     check.structures_missing(_structures_missing(present, table), len(maps))
     progress("counting neighbours")
-    counts = sum(_counts(one, table, window) for one in maps)
+    counts = sum(_counts(one, table, window=window) for one in maps)
     progress("aligning the maps")
     maps = aligned_maps(maps, present)
     grid = _common_grid(maps, spacing)
@@ -101,16 +102,17 @@ def build_atlas(
     kept = np.flatnonzero(present.any(0))
     sparse = replace(sparse, rows=np.searchsorted(kept, sparse.rows).astype(sparse.rows.dtype))
     order = _kept_structures(table, kept)
-    record = _provenance(maps, present, table) | {"blur_mm": sd, "spacing_mm": spacing}
+    record = _provenance(maps, present, table=table) | {"blur_mm": sd, "spacing_mm": spacing}
     neighbours = NeighbourTable(np.asarray(counts)[np.ix_(order, order)], window)
     return Atlas(table.subset(table.ids[kept]), grid, sparse, neighbours, record)
 
 
-def _read(name: str, volume: Volume, table: LabelTable, *, fold_unknown: bool, keep_outside: bool) -> _Map:
+def _read(name: str, volume: Volume, *, table: LabelTable, fold_unknown: bool, keep_outside: bool) -> _Map:
     """Return a map as rows of the table, in RAS order and cropped to what is labelled."""
+    check.label_map(volume.kind, f"label map '{name}'")
     volume = reoriented(volume, "RAS")
     ids = np.where(np.isin(volume.data, table.ids), volume.data, 0) if fold_unknown else volume.data
-    rows = table.rows(ids, name).astype(np.uint8 if len(table) <= 256 else np.uint16)
+    rows: NDArray[Any] = table.rows(ids, name).astype(np.uint8 if len(table) <= 256 else np.uint16)
     if not keep_outside:
         rows = np.where(table.structure_of == 0, 0, np.arange(len(table))).astype(rows.dtype)[rows]
     box = Box.around(rows > 0)
@@ -118,7 +120,7 @@ def _read(name: str, volume: Volume, table: LabelTable, *, fold_unknown: bool, k
     return _Map(name, np.ascontiguousarray(rows[box.slices]), volume.grid.cropped(box), np.eye(4))
 
 
-def _counts(one: _Map, table: LabelTable, window: int) -> NDArray[np.int64]:
+def _counts(one: _Map, table: LabelTable, *, window: int) -> NDArray[np.int64]:
     """Return the (K, K) neighbour counts of a map, with a border of background as wide as the window reaches."""
     classes = np.pad(table.structure_of[one.rows], window // 2)
     return neighbour_counts(classes, len(table.structures), size=window)
@@ -137,7 +139,7 @@ def _kept_structures(table: LabelTable, kept: NDArray[Any]) -> NDArray[Any]:
     return np.array([table.structures.index(name) for name in smaller.structures])
 
 
-def _provenance(maps: Sequence[_Map], present: NDArray[Any], table: LabelTable) -> dict[str, Any]:
+def _provenance(maps: Sequence[_Map], present: NDArray[Any], *, table: LabelTable) -> dict[str, Any]:
     """Return what the atlas was built from: each map's name and hash, and which labels some maps lack."""
     hashes = {one.name: hashlib.sha256(one.rows.tobytes()).hexdigest()[:16] for one in maps}
     some = present.any(0) & ~present.all(0)
@@ -157,10 +159,10 @@ def aligned_maps(maps: Sequence[_Map], present: NDArray[Any]) -> list[_Map]:
     """
     if len(maps) == 1:
         return list(maps)
-    shared = np.flatnonzero((present >= SMALLEST).all(0))[1:]
+    shared = 1 + np.flatnonzero((present[:, 1:] >= SMALLEST).all(0))
+    check.alignable(len(shared), [one.name for one in maps], smallest=SMALLEST)
     points = np.stack([_landmarks(one, shared) for one in maps])
-    check.alignable(points.shape[1], len(shared), [one.name for one in maps])
-    turned = [_turned(one, points[0], points[number]) for number, one in enumerate(maps)]
+    turned = [_turned(cloud, points[0]) for cloud in points]
     points = np.stack([_moved(turn, cloud) for turn, cloud in zip(turned, points, strict=True)])
     transforms = _procrustes(points)
     return [replace(one, transform=after @ turn) for one, after, turn in zip(maps, transforms, turned, strict=True)]
@@ -170,8 +172,8 @@ def _landmarks(one: _Map, shared: NDArray[Any]) -> Array:
     """Return the centres of the shared rows in mm, (N, 3); where they are few, also six points of the whole extent."""
     from scipy import ndimage
 
-    centres = np.reshape(ndimage.center_of_mass(np.broadcast_to(1, one.rows.shape), one.rows, shared) if len(shared) else [], (-1, 3))
-    points = one.grid.world(centres)
+    everywhere = np.broadcast_to(1, one.rows.shape)
+    points = one.grid.world(ndimage.center_of_mass(everywhere, one.rows, shared))
     if len(shared) >= ENOUGH:
         return points
     inside = one.grid.world(np.argwhere(one.rows > 0))
@@ -179,11 +181,11 @@ def _landmarks(one: _Map, shared: NDArray[Any]) -> Array:
     return np.concatenate([points, middle + extent, middle - extent])
 
 
-def _turned(one: _Map, reference: Array, points: Array) -> Array:
-    """Return the permutation of axes (4, 4) that brings a map without an orientation near to the reference's."""
-    linear = _fitted(points, reference)[:3, :3]
+def _turned(points: Array, reference: Array) -> Array:
+    """Return the turn of the axes (4, 4), none unless a file had lost them, that brings points near to others."""
     from scipy.optimize import linear_sum_assignment
 
+    linear = _fitted(points, reference)[:3, :3]
     rows, columns = linear_sum_assignment(-np.abs(linear))
     turn = np.eye(4)
     turn[:3, :3] = 0

@@ -1,4 +1,7 @@
-"""Loops over voxels as machine code. Imported where they are used, because numba takes half a second to import."""
+"""Loops over voxels as machine code. Imported where they are used, because numba takes half a second to import.
+
+Source: our own.
+"""
 
 from __future__ import annotations
 

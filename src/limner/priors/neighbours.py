@@ -90,7 +90,7 @@ def neighbour_counts(labels: ArrayLike, classes: int, *, size: int = 3) -> NDArr
     check.window_size(size)
     check.class_indices(labels, classes)
     volume = np.ascontiguousarray(labels.reshape((1,) * (3 - labels.ndim) + labels.shape), dtype=np.uint16)
-    return _compiled()(volume, classes, size // 2)
+    return _compiled()(volume, classes, radius=size // 2)
 
 
 def neighbour_energy(q: Tensor, table: NeighbourTable) -> Tensor:
@@ -214,13 +214,13 @@ def _neighbour_sums(q: Tensor, size: int) -> Tensor:
     voxels = buffer[reach:][: math.prod(padded)].view(padded)[crop]
     for channel, total in zip(q.flatten(0, 1), sums.flatten(0, 1), strict=True):
         voxels.copy_(channel)
-        windows = _window_sums(buffer, size, strides, spare)
+        windows = _window_sums(buffer, size, strides=strides, spare=spare)
         torch.sub(windows.view(padded)[crop], channel, out=total)
     return sums
 
 
-def _window_sums(values: Tensor, size: int, strides: Sequence[int], spare: list[Tensor]) -> Tensor:
-    """Add to each value those that follow it in its window, `size` of them at each of the strides; return the full sums.
+def _window_sums(values: Tensor, size: int, *, strides: Sequence[int], spare: list[Tensor]) -> Tensor:
+    """Add to each value those that follow it in its window, `size` of them at each stride; return the full sums.
 
     Sums of three, and then of sums, where `size` is their product. There is no running sum, whose cost would not
     depend on `size` at all, because its subtractions cancel digits in float32.
@@ -235,7 +235,7 @@ def _window_sums(values: Tensor, size: int, strides: Sequence[int], spare: list[
     return values
 
 
-def _pairs(labels: NDArray[np.uint16], classes: int, radius: int) -> NDArray[np.int64]:
+def _pairs(labels: NDArray[np.uint16], classes: int, *, radius: int) -> NDArray[np.int64]:
     """Add the histogram of the window around every voxel of (Z, Y, X), but the voxel, to the row of the voxel's class.
 
     Running sums, exact in integers: `columns` over z, `rows` over z and y, `window` over all three. The innermost loops

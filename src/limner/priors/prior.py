@@ -22,6 +22,8 @@ class Parts:
         class_of: (P,) int64, the class that each part belongs to.
         tissue_of: (P,) int64, index into `tissues`.
         tissues: names, background's first.
+
+    Source: intensities tied as in Puonti et al. 2016 (SAMSEG); several parts in a class are our own.
     """
 
     class_of: Tensor

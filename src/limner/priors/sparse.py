@@ -23,7 +23,9 @@ class SparseMaps:
 
     Args:
         rows: (M, *S) unsigned integers: rows of a label table, the likeliest first; 0 (background) where none is left.
-        weights: (M, *S) uint8 in 255ths; sums to 255 over M wherever anything is stored.
+        weights: (M, *S) uint8 in 255ths; sums to 255 over M.
+
+    Source: our own.
     """
 
     rows: NDArray[Any]
@@ -51,8 +53,8 @@ class SparseMaps:
         total = np.zeros(shape, np.float32)
         for row, box, probability in maps:
             total[box.slices] += probability
-            _inserted(values[(slice(None), *box.slices)], rows[(slice(None), *box.slices)], row, value=probability)
-        _inserted(values, rows, 0, value=np.clip(1 - total, 0, 1))
+            _inserted(values[(slice(None), *box.slices)], rows[(slice(None), *box.slices)], row=row, value=probability)
+        _inserted(values, rows, row=0, value=np.clip(1 - total, 0, 1))
         return cls(rows, _quantised(values))
 
     def ragged(self) -> dict[str, NDArray[Any]]:
@@ -72,12 +74,12 @@ class SparseMaps:
     def sampled(
         self, matrix: NDArray[np.float64], shape: tuple[int, ...], *, group_of: NDArray[Any], groups: int
     ) -> NDArray[np.float32]:
-        """Interpolate linearly the probabilities of groups of labels on another grid.
+        """Interpolate linearly the probabilities of groups of labels on another grid; outside, the border continues.
 
         Args:
             matrix: (4, 4) from the other grid's voxel indices to this one's.
             shape: of the other grid.
-            group_of: (L,) the group that each row of the table belongs to; the background's takes what lies outside.
+            group_of: (L,) the group that each row of the table belongs to.
             groups: G.
 
         Returns:
@@ -122,7 +124,7 @@ class SparseMaps:
         return np.where(mass, moments / np.maximum(mass, 1), 1e9).T.copy()
 
 
-def _inserted(values: NDArray[np.float32], rows: NDArray[Any], row: int, *, value: NDArray[np.float32]) -> None:
+def _inserted(values: NDArray[np.float32], rows: NDArray[Any], *, row: int, value: NDArray[np.float32]) -> None:
     """Put a label in its place among the sorted likeliest of each voxel, in place."""
     label = np.full(value.shape, row, rows.dtype)
     for rank in range(DEPTH):

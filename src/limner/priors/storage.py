@@ -23,6 +23,21 @@ DESCRIPTION = "prior.json"
 TENSORS = "tensors.safetensors.xz"
 
 
+def claim(path: str | Path) -> None:
+    """Make sure that a prior can be written to `path`, before hours are spent on it.
+
+    Raises:
+        InputError: if `path` is something else than a prior, or its parent folder cannot be made.
+    """
+    path = Path(path)
+    if path.exists() and not (path / DESCRIPTION).is_file():
+        raise check.prior_occupied(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise check.unwritable(path, error) from error
+
+
 def save_prior(atlas: Atlas, path: str | Path) -> str:
     """Write an atlas as the folder `path`, which appears whole or not at all; return its hash.
 
@@ -30,12 +45,13 @@ def save_prior(atlas: Atlas, path: str | Path) -> str:
 
     Raises:
         InputError: if `path` is something else, or the disk refuses.
+
+    Source: our own.
     """
     from safetensors.numpy import save
 
     path = Path(path)
-    if path.exists() and not (path / DESCRIPTION).is_file():
-        raise check.prior_occupied(path)
+    claim(path)
     tensors = atlas.maps.ragged()
     if atlas.neighbours is not None:
         tensors["neighbour_counts"] = np.asarray(atlas.neighbours.counts)
@@ -46,14 +62,26 @@ def save_prior(atlas: Atlas, path: str | Path) -> str:
         temporary.mkdir()
         (temporary / TENSORS).write_bytes(content)
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        _replace(path, temporary)
     except OSError as error:
         raise check.unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return str(description["tensors_sha256"])
+
+
+def _replace(path: Path, folder: Path) -> None:
+    """Move `folder` to `path`; a folder that stood there comes back if that fails, and is deleted if not."""
+    former = folder.with_name(f"{folder.name}-former")
+    if path.exists():
+        path.replace(former)
+    try:
+        folder.replace(path)
+    except OSError:
+        if former.exists():
+            former.replace(path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def load_prior(path: str | Path) -> Atlas:
@@ -112,5 +140,10 @@ def _restored(path: Path, description: dict[str, Any]) -> Atlas:
     settings = description["neighbours"]
     neighbours = settings and NeighbourTable(tensors.pop("neighbour_counts"), **settings)
     grid = Grid(tuple(description["shape"]), np.array(description["affine"]))
-    table = LabelTable.from_dict(description["table"])
-    return Atlas(table, grid, SparseMaps.from_ragged(tensors), neighbours, description["provenance"])
+    table, maps = LabelTable.from_dict(description["table"]), SparseMaps.from_ragged(tensors)
+    # The loops over voxels trust rows to be of the table, and read anything anywhere if they are not.
+    if maps.shape != grid.shape or maps.rows.max() >= len(table):
+        raise ValueError(f"{TENSORS} is of another grid or table than {DESCRIPTION}")
+    if neighbours and neighbours.classes != len(table.structures):
+        raise ValueError(f"the neighbour table has {neighbours.classes} classes, not {len(table.structures)}")
+    return Atlas(table, grid, maps, neighbours, description["provenance"])

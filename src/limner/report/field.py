@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Field:
     reference: NDArray[np.int32] | None
     uncertainty: Array | None
 
-    @property
+    @cached_property
     def window(self) -> tuple[float, float]:
         """Intensities shown as black and as white: few lie outside, air aside, and bright ones still show colours."""
         if self.image is None:
@@ -53,9 +54,11 @@ class Field:
         return float(low), float(high + HEADROOM * (high - low))
 
     def volumes(self, table: LabelTable) -> NDArray[np.float64]:
-        """Return the volume of each row of the table in mm3 (in mm2 if the scan is flat), (L,)."""
-        counts = np.zeros(len(table)) if self.labels is None else np.bincount(self.labels.ravel(), minlength=len(table))
-        return np.asarray(counts * self.grid.voxel_volume)
+        """Return the volume of each row of the table in mm3, (L,); 0 of the background, most of which is not shown."""
+        rows = np.array([], dtype=int) if self.labels is None else self.labels.ravel()
+        volumes = np.bincount(rows, minlength=len(table)) * self.grid.voxel_volume
+        volumes[0] = 0
+        return np.asarray(volumes)
 
 
 def field_of(case: CaseReport, table: LabelTable) -> Field | None:

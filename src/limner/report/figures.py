@@ -12,7 +12,7 @@ import base64
 import io
 from collections.abc import Iterator
 from html import escape
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from contourpy import LineType, contour_generator
@@ -25,7 +25,7 @@ from limner.space import Array, LabelTable
 
 Layer: TypeAlias = Literal["labels", "reference", "uncertainty"]
 
-EDGES = ("RL", "AP", "SI")
+EDGES = (("R", "L"), ("A", "P"), ("S", "I"))
 """Where each axis of a field begins and ends."""
 
 QUALITY = 80
@@ -64,7 +64,7 @@ def frame(cut: Slice) -> tuple[float, float, float, float]:
 def _ground(cut: Slice, layer: Layer, *, key: str) -> str:
     """Return the image that a picture stands on; empty where there is none."""
     field = cut.field
-    if layer == "uncertainty":
+    if layer == "uncertainty" and field.uncertainty is not None:
         heat = image_address(cut.pixels(field.uncertainty), colours=UNCERTAINTY_COLOURS, window=(0, UNCERTAINTY_LIMIT))
         return _image(cut, heat)
     if field.image is None:
@@ -106,7 +106,7 @@ def _shapes(cut: Slice, layer: Array, *, table: LabelTable) -> str:
     return f'<g class="shapes" transform="scale({across / 2:g} {down / 2:g})">{"".join(shapes)}</g>'
 
 
-def outlined(rows: NDArray[np.integer]) -> Iterator[tuple[int, str]]:
+def outlined(rows: NDArray[np.integer[Any]]) -> Iterator[tuple[int, str]]:
     """Yield each row of the table in a slice but 0, and the outline of its pixels, largest first.
 
     Args:
@@ -127,11 +127,12 @@ def _path(mask: NDArray[np.bool_], *, corner: tuple[int, int]) -> str:
     """Return the SVG path around the pixels of `mask`, whose top left corner lies at `corner` (x, y) in half pixels."""
     # A margin closes the outlines; the first pixel's middle, now at 1, lies half a pixel from the corner.
     generator = contour_generator(z=np.pad(mask, 1).astype(np.float32), line_type=LineType.Separate)
-    return "".join(_polygon(np.rint(2 * line).astype(int) - 1 + corner) for line in generator.lines(0.5))
+    lines: list[Any] = list(generator.lines(0.5))
+    return "".join(_polygon(np.rint(2 * line).astype(int) - 1 + corner) for line in lines)
 
 
-def _polygon(points: NDArray[np.integer]) -> str:
-    """Return the SVG path of a closed line (N, 2), the last point equal to the first, without points on straight parts."""
+def _polygon(points: NDArray[np.integer[Any]]) -> str:
+    """Return the SVG path through the corners of a closed line (N, 2), whose last point is its first."""
     points = points[:-1]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     bends = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]

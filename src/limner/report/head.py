@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def head(
     """
     style = (resources.files("limner.report") / "page.css").read_text(encoding="utf-8")
     shown = np.any([np.zeros(len(table), dtype=bool), *(outcome.rows for outcome in outcomes)], axis=0)
-    layers = {layer for outcome in outcomes for layer in outcome.layers}
+    layers: set[str] = {layer for outcome in outcomes for layer in outcome.layers}
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -71,13 +71,12 @@ def _facts(facts: Mapping[str, str | Sequence[str]]) -> str:
 def _key(table: LabelTable, shown: NDArray[np.bool_], *, uncertain: bool) -> str:
     """Return what the colours mean: of the labels that are `shown` (L,), and of uncertainty."""
     items = [
-        f'<li><i class="chip c{table.labels[used[0]].id}"></i>{escape(pair.name)}</li>'
+        f'<li><i class="chip c{table.labels[row].id}"></i>{escape(pair.name)}</li>'
         for pair in paired(table)
-        for used in [[row for row in pair.rows if shown[row]]]
-        if used
+        for row in [row for row in pair.rows if shown[row]][:1]
     ]
     if uncertain:
-        stops = ",".join(to_hex(colour) for colour in matplotlib.colormaps[UNCERTAINTY_COLOURS](np.linspace(0, 1, 9)))
+        stops = ",".join(to_hex(colour) for colour in mpl.colormaps[UNCERTAINTY_COLOURS](np.linspace(0, 1, 9)))
         bar = f'<i class="bar" style="background:linear-gradient(90deg,{stops})"></i>'
         items.append(f"<li>uncertainty 0 {bar} {UNCERTAINTY_LIMIT:g} nat and more</li>")
     return f'<h3>Key</h3><ul class="key">{"".join(items)}</ul>\n' if items else ""
@@ -86,7 +85,9 @@ def _key(table: LabelTable, shown: NDArray[np.bool_], *, uncertain: bool) -> str
 def _tools(layers: set[str]) -> str:
     """Return the switches that show and hide what pictures have, which stay in sight."""
     switches = "".join(
-        f'<label><input type="checkbox" id="{name}" checked>{name}</label>' for name, layer in SWITCHES if layer in layers
+        f'<label><input type="checkbox" id="{name}" checked>{name}</label>'
+        for name, layer in SWITCHES
+        if layer in layers
     )
     hint = f'<span class="soft">{CONVENTION} Click a picture to enlarge it; point at an area for its name.</span>'
     return f'<div class="tools">{switches}{hint}</div>\n' if layers else ""
@@ -100,7 +101,8 @@ def _overview(outcomes: Sequence[Outcome]) -> str:
     rows = "".join(_line(outcome, scored=scored) for outcome in outcomes)
     dice = "<th>mean Dice</th>" if scored else ""
     columns = f'<th>scan</th>{dice}<th>time</th><th class="text">result</th>'
-    return f'<div class="wide"><table class="overview"><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div>\n'
+    body = f"<thead><tr>{columns}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="wide"><table class="overview">{body}</table></div>\n'
 
 
 def _line(outcome: Outcome, *, scored: bool) -> str:

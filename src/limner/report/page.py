@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from limner.files import replacing
@@ -39,8 +41,8 @@ def write_report(
     # What the page begins with is known only after the last scan, so the scans wait in a file of their own.
     with replacing(path) as temporary, tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as scans:
         outcomes = []
-        for number, case in enumerate(cases, 1):
-            html, outcome = section(case, table=table, key=f"scan-{number}")
+        # Not a loop over the cases: its variable would hold one scan while the next is read.
+        for html, outcome in map(partial(section, table=table), cases, map("scan-{}".format, count(1))):
             scans.write(html)
             outcomes.append(outcome)
         scans.seek(0)

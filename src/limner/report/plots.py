@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def box_plots(
     axes[0].invert_yaxis()
     content = io.StringIO()
     # The salt makes equal figures equal files.
-    with matplotlib.rc_context({"svg.hashsalt": "limner"}):
+    with mpl.rc_context({"svg.hashsalt": "limner"}):
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return content.getvalue()
 

@@ -33,13 +33,13 @@ def grouped(rows: Iterable[Row]) -> Values:
 
 
 def score_table(rows: Iterable[Row], *, table: LabelTable) -> str:
-    """Return the table of scores, means over cases with their standard errors; empty if there are none."""
-    values = grouped(rows)
+    """Return the table of scores, means over cases with their standard errors, of what any case has; else nothing."""
+    values = {name: each for name, each in grouped(rows).items() if _scored(each)}
     metrics = _metrics(values)
     if not metrics:
         return ""
     body = "".join(
-        f'<tr{" class=mean" if name == MEAN else ""}><td>{_chip(name, table)}{escape(name)}</td>'
+        f"<tr{' class=mean' if name == MEAN else ''}><td>{_chip(name, table)}{escape(name)}</td>"
         + "".join(f"<td>{_cell(each[metric], DECIMALS[metric])}</td>" for metric in metrics)
         + "</tr>"
         for name, each in values.items()
@@ -51,9 +51,7 @@ def score_table(rows: Iterable[Row], *, table: LabelTable) -> str:
 def score_plot(rows: Iterable[Row], *, table: LabelTable) -> str:
     """Return the figure with a box plot per metric, one box per structure that any case has."""
     values = {name: each for name, each in grouped(rows).items() if name != MEAN and _scored(each)}
-    by_metric = {
-        _titled(metric): {name: each[metric] for name, each in values.items()} for metric in _metrics(values)
-    }
+    by_metric = {_titled(metric): {name: each[metric] for name, each in values.items()} for metric in _metrics(values)}
     if not by_metric:
         return ""
     plot = box_plots(by_metric, colours={name: _colour(name, table) for name in values})

@@ -37,13 +37,13 @@ class Outcome:
     layers: tuple[Layer, ...] = ()
 
 
-def section(case: CaseReport, *, table: LabelTable, key: str) -> tuple[str, Outcome]:
+def section(case: CaseReport, key: str, *, table: LabelTable) -> tuple[str, Outcome]:
     """Return a scan's part of the page and what came of it; a scan that cannot be drawn is one that failed.
 
     Args:
         case: the scan.
-        table: names the labels.
         key: unique in the page.
+        table: names the labels.
     """
     field = None
     try:
@@ -70,7 +70,8 @@ def _opening(case: CaseReport, *, key: str) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in case.notes)
     return (
         f'<section class="case{" failed" if case.error else ""}" id="{key}">'
-        f"<header><h2>{escape(case.name)}</h2>{time}</header>{error}" + (f'<ul class="notes">{notes}</ul>' if notes else "")
+        f"<header><h2>{escape(case.name)}</h2>{time}</header>{error}"
+        + (f'<ul class="notes">{notes}</ul>' if notes else "")
     )
 
 
@@ -90,11 +91,10 @@ def _shown(field: Field, size: int) -> NDArray[np.bool_]:
 def _slices(field: Field, layers: tuple[Layer, ...], *, table: LabelTable, key: str) -> str:
     """Return the pictures: for each plane one strip of slices per layer."""
     rows = [
-        _strip(cuts, layer, table=table, key=f"{key}-{plane.name}")
-        for plane, cuts in strips(field)
-        for layer in layers
+        _strip(cuts, layer, table=table, key=f"{key}-{plane.name}") for plane, cuts in strips(field) for layer in layers
     ]
-    return f'<div class="slices">{"".join(rows)}</div>'
+    bare = " bare" if field.image is None else ""
+    return f'<div class="slices{bare}">{"".join(rows)}</div>'
 
 
 def _strip(cuts: list[Slice], layer: Layer, *, table: LabelTable, key: str) -> str:
@@ -112,9 +112,9 @@ def _volumes(field: Field, table: LabelTable) -> str:
     """Return the table of volumes, left and right beside one another."""
     volumes = field.volumes(table)
     body = "".join(
-        f'<tr><td><i class="chip c{table.labels[pair.left].id}"></i>{escape(pair.name)}</td>{_amounts(pair, volumes)}</tr>'
+        f'<tr><td><i class="chip c{table.labels[row].id}"></i>{escape(pair.name)}</td>{_amounts(pair, volumes)}</tr>'
         for pair in paired(table)
-        if volumes[pair.rows].any()
+        for row in [row for row in pair.rows if volumes[row]][:1]
     )
     head = "<tr><th>volume (mm³)</th><th>left</th><th>right</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>" if body else ""

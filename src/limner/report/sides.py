@@ -43,4 +43,4 @@ def paired(table: LabelTable) -> Iterator[Pair]:
 def _split(name: str) -> tuple[str, bool | None]:
     """Return a name without its side, and whether that is the left one; None if it has none."""
     found = SIDE.search(name)
-    return (name, None) if found is None else (SIDE.sub("", name, count=1), found[1] is not None)
+    return (name, None) if found is None else (SIDE.sub("", name, count=1).strip("-_ ."), found[1] is not None)

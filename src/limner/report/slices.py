@@ -71,7 +71,8 @@ class Slice:
 
     def pixels(self, layer: Array) -> Array:
         """Return what the slice shows of one of the field's layers (X, Y, Z): (rows down, columns to the right)."""
-        return layer.take(self.index, axis=self.plane.through).T[:: self.step, :: self.step]
+        pixels: Array = layer.take(self.index, axis=self.plane.through).T[:: self.step, :: self.step]
+        return pixels
 
 
 def strips(field: Field) -> Iterator[tuple[Plane, list[Slice]]]:
@@ -83,7 +84,7 @@ def strips(field: Field) -> Iterator[tuple[Plane, list[Slice]]]:
 
 
 def positions(field: Field, plane: Plane) -> list[int]:
-    """Return the slices to show, in the order of their coordinates: the middles of as many parts with equal numbers of labelled voxels."""
+    """Return the slices to show, by coordinate: the middles of as many parts with equal numbers of labelled voxels."""
     weight = np.ones(field.grid.shape[plane.through])
     if field.labels is not None and field.labels.any():
         weight = np.count_nonzero(field.labels, axis=(plane.across, plane.down)).astype(float)

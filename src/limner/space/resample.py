@@ -46,7 +46,7 @@ def reoriented(volume: Volume, orientation: str) -> Volume:
     Raises:
         InputError: if `orientation` does not name each world axis once.
     """
-    wanted = _axes_of(orientation, volume.grid.dimensions)
+    wanted = named_axes(orientation, volume.grid.dimensions)
     axes, signs = oriented_axes(volume.grid.affine)
     order = [axes.index(axis) for axis, _ in wanted]
     flips = [signs[source] != sign for source, (_, sign) in zip(order, wanted, strict=True)]
@@ -57,8 +57,12 @@ def reoriented(volume: Volume, orientation: str) -> Volume:
     return replace(volume, data=np.ascontiguousarray(turned), grid=Grid(turned.shape, volume.grid.affine @ turn))
 
 
-def _axes_of(orientation: str, dimensions: int) -> list[tuple[int, int]]:
-    """Return the world axis and direction that each letter names."""
+def named_axes(orientation: str, dimensions: int) -> list[tuple[int, int]]:
+    """Return the world axis and the direction, 1 or -1, that each letter of an orientation names.
+
+    Raises:
+        InputError: if they do not name each world axis once.
+    """
     named = [
         (axis, 1 if letter == pair[1] else -1)
         for letter in orientation
