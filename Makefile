@@ -42,7 +42,7 @@ format: $(STAMP) ## let ruff lay out and mend what it can
 
 prior: $(STAMP) ## build the prior that ships, from MAPS="label maps"
 	@test -n "$(MAPS)" || { echo 'expected MAPS="label maps", such as make prior MAPS="maps/*.nii.gz"' >&2; exit 2; }
-	$(BIN)/limner atlas $(MAPS) -o src/limner/atlases/head --compact
+	$(BIN)/limner atlas $(MAPS) --spacing 1.5 -o src/limner/atlases/brain
 
 bench: $(STAMP) ## measure accuracy and speed (LIMNER_DATA=FOLDER); hours, never part of the tests
 	@test -n "$(LIMNER_DATA)" || { echo 'expected LIMNER_DATA=FOLDER: the benchmarks read real scans' >&2; exit 2; }

@@ -53,6 +53,7 @@ class Segmentation:
         uncertainty: entropy of the classes' probabilities, nats.
         posteriors: by structure, its probability; empty unless asked for.
         placement: where the scan lies in the prior's world.
+        grid: the scan's, with its axes as they were given or believed: what the placement starts from.
         table: names the ids.
     """
 
@@ -60,6 +61,7 @@ class Segmentation:
     uncertainty: Volume
     posteriors: dict[str, Volume]
     placement: Placement
+    grid: Grid
     table: LabelTable
 
     def volumes(self) -> list[dict[str, Any]]:
@@ -108,7 +110,8 @@ def segment_volume(
     atlas = prior or load_prior(SHIPPED)
     inside = _brain(image) if mask is None else _given(mask, image.grid)
     box = Box.around(inside).grown(3).clipped(inside.shape)
-    grid = _believed(image, orientation).cropped(box)
+    believed = _believed(image, orientation)
+    grid = believed.cropped(box)
     others = [resampled(channel, image.grid).data for channel in channels]
     tensor = torch.from_numpy(np.stack([_cropped(data, box) for data in (image.data, *others)]))
     where = torch.from_numpy(_cropped(inside, box))
@@ -128,6 +131,7 @@ def segment_volume(
         uncertainty=frame.pasted(-torch.xlogy(prediction[0], prediction[0]).sum(0)),
         posteriors=frame.maps(prediction[0]) if posteriors else {},
         placement=placement,
+        grid=believed,
         table=frame.table,
     )
 

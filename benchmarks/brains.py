@@ -1,0 +1,168 @@
+"""Accuracy on real brains: prior argmax and mixture, with weak, good and shipped priors, structure by structure.
+
+    LIMNER_DATA=FOLDER python benchmarks/brains.py
+
+Every cell (prior, person) is stored as soon as it is computed, under --work, so that a run that was stopped goes on.
+Priors are built from `label_maps/` alone: no person's own labels enter the prior that segments them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from limner.evaluation import evaluate, summarised
+from limner.files import open_volume
+from limner.inference import SHIPPED, segment_volume
+from limner.priors.averaging import build_atlas
+from limner.priors.storage import load_prior, save_prior
+from limner.space import LabelTable, Volume
+
+#: The maps that stand for "one label map of somebody", named before any of them was tried but the second.
+WEAK = ("map-01", "map-06", "map-11")
+METHODS = ("argmax", "mixture")
+STRUCTURES = LabelTable.freesurfer().structures[1:-1]
+
+
+def scans(data: Path) -> dict[str, tuple[Path, Path, str | None]]:
+    """Return each person's scan, reference, and the orientation that person 7's file does not store."""
+    brains = data / "brains"
+    found = {f"person-{number}": ("brainmask.mgz", "aseg.mgz", None) for number in range(1, 6)}
+    found |= {"person-6": ("brain.mgz", "aseg.mgz", None), "person-7": ("vol.npz", "seg.npz", "LIA")}
+    return {name: (brains / name / scan, brains / name / labels, letters) for name, (scan, labels, letters) in found.items()}
+
+
+def prior_folder(name: str, *, data: Path, work: Path) -> Path:
+    """Return a prior's folder, building it if need be."""
+    if name == "shipped":
+        return SHIPPED
+    folder = work / f"prior-{name}"
+    if not folder.exists():
+        maps = sorted((data / "label_maps").glob("*.nii.gz" if name == "good" else f"{name}.nii.gz"))
+        volumes = {path.name: lambda path=path: open_volume(path, kind="labels") for path in maps}
+        save_prior(build_atlas(volumes, LabelTable.freesurfer()), folder)
+    return folder
+
+
+def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, case: str) -> dict[str, object]:
+    """Return the scores of the prior's argmax and of the mixture for one scan, and the seconds that segmenting took."""
+    atlas, image = load_prior(prior), open_volume(scan)
+    began = time.perf_counter()
+    found = segment_volume(image, prior=atlas, orientation=orientation)
+    seconds = time.perf_counter() - began
+    labels = {"mixture": found.labels, "argmax": argmax(image, found, atlas)}
+    truth, table = open_volume(reference, kind="labels"), LabelTable.freesurfer()
+    rows = [
+        {**row, "method": method}
+        for method, volume in labels.items()
+        for row in evaluate(volume, truth, table=table, case=case)
+    ]
+    return {"rows": rows, "seconds": seconds, "score": found.placement.score}
+
+
+def argmax(image: Volume, found, atlas) -> Volume:  # type: ignore[no-untyped-def]
+    """Return the likeliest label of the prior alone, where the mixture's alignment put it, inside the brain."""
+    placed = atlas.place(found.grid.moved(found.placement.transform))
+    classes = placed.log_probability().argmax(0).numpy()
+    return Volume(np.where(image.data != 0, placed.identified(classes), 0).astype(np.int32), image.grid, "labels")
+
+
+def table_text(cells: dict[tuple[str, str], dict], priors: dict[str, Sequence[str]], *, metric: str) -> str:
+    """Return a Markdown table of the mean over persons (and, for the weak prior, over its maps) of one metric."""
+    head = ["prior", "method", "mean ± s.e.", *STRUCTURES]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    digits = 3 if metric == "dice" else 2
+    for label, names in priors.items():
+        for method in METHODS:
+            rows = [
+                {**row, "case": f"{name} {row['case']}"}
+                for (name, _), stored in cells.items()
+                if name in names
+                for row in stored["rows"]
+                if row["method"] == method
+            ]
+            summary = summarised(rows, rng=np.random.default_rng(0))
+            mean = summary["mean", metric]
+            values = [f"{summary[structure, metric].mean:.{digits}f}" for structure in STRUCTURES]
+            first = f"{mean.mean:.{digits}f} ± {mean.standard_error:.{digits}f}"
+            lines.append("| " + " | ".join([label, method, first, *values]) + " |")
+    return "\n".join(lines)
+
+
+def person_text(cells: dict[tuple[str, str], dict], persons: Sequence[str]) -> str:
+    """Return a Markdown table of every person's mean Dice, for each prior by itself."""
+    lines = ["| prior | method | " + " | ".join(persons) + " |", "|---|---|" + "---|" * len(persons)]
+    for prior in dict.fromkeys(name for name, _ in cells):
+        for method in METHODS:
+            means = [
+                next(r["value"] for r in cells[prior, person]["rows"]
+                     if (r["method"], r["structure"], r["metric"]) == (method, "mean", "dice"))
+                for person in persons
+            ]
+            lines.append(f"| {prior} | {method} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Return the processor, threads and versions."""
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return f"{names[0]}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def main() -> None:
+    """Fill the cells that are missing, then write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of priors and finished cells")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/brains.md"))
+    arguments = parser.parse_args()
+    data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
+    work.mkdir(parents=True, exist_ok=True)
+    priors = {"one map, blurred 3 mm (mean of 3)": WEAK, "16 maps, 1 mm": ("good",), "shipped, 1.5 mm": ("shipped",)}
+    persons, cells = scans(data), {}
+    for name in [name for names in priors.values() for name in names]:
+        folder = prior_folder(name, data=data, work=work)
+        for person, (scan, reference, letters) in persons.items():
+            stored = work / f"cell-{name}-{person}.json"
+            if not stored.exists():
+                content = cell(folder, scan, reference=reference, orientation=letters, case=person)
+                stored.write_text(json.dumps(content))
+            cells[name, person] = json.loads(stored.read_text())
+            print(name, person, f"{cells[name, person]['seconds']:.0f} s", flush=True)
+    seconds = np.median([stored["seconds"] for stored in cells.values()])
+    text = f"""# Brains without labels: Dice and HD95
+
+`LIMNER_DATA=FOLDER python benchmarks/brains.py`, {datetime.date.today()}, {machine()}.
+Seven stripped T1 brains, FreeSurfer labels as reference (silver standard), left and right merged; priors from the 16
+label maps of other people. Means over the persons with the standard error over persons (over persons and maps for the
+weak prior). `argmax` is the prior alone where the mixture's alignment put it. Median time of one scan, reading and
+writing left out: {seconds:.0f} s. The weak prior's maps: {", ".join(WEAK)}. Person 7's file has no affine: its
+orientation was given.
+
+## Dice
+
+{table_text(cells, priors, metric="dice")}
+
+## HD95 (mm)
+
+{table_text(cells, priors, metric="hd95")}
+
+## Mean Dice by person
+
+{person_text(cells, list(persons))}
+"""
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
