@@ -9,7 +9,7 @@ Priors are built from `label_maps/` alone: no person's own labels enter the prio
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -22,7 +22,8 @@ import torch
 
 from limner.evaluation import evaluate, summarised
 from limner.files import open_volume
-from limner.inference import SHIPPED, segment_volume
+from limner.inference import SHIPPED, Segmentation, segment_volume
+from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
 from limner.priors.storage import load_prior, save_prior
 from limner.space import LabelTable, Volume
@@ -38,7 +39,9 @@ def scans(data: Path) -> dict[str, tuple[Path, Path, str | None]]:
     brains = data / "brains"
     found = {f"person-{number}": ("brainmask.mgz", "aseg.mgz", None) for number in range(1, 6)}
     found |= {"person-6": ("brain.mgz", "aseg.mgz", None), "person-7": ("vol.npz", "seg.npz", "LIA")}
-    return {name: (brains / name / scan, brains / name / labels, letters) for name, (scan, labels, letters) in found.items()}
+    return {
+        name: (brains / name / scan, brains / name / labels, letters) for name, (scan, labels, letters) in found.items()
+    }
 
 
 def prior_folder(name: str, *, data: Path, work: Path) -> Path:
@@ -59,7 +62,7 @@ def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, c
     began = time.perf_counter()
     found = segment_volume(image, prior=atlas, orientation=orientation)
     seconds = time.perf_counter() - began
-    labels = {"mixture": found.labels, "argmax": argmax(image, found, atlas)}
+    labels = {"mixture": found.labels, "argmax": argmax(image, found, atlas=atlas)}
     truth, table = open_volume(reference, kind="labels"), LabelTable.freesurfer()
     rows = [
         {**row, "method": method}
@@ -69,7 +72,7 @@ def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, c
     return {"rows": rows, "seconds": seconds, "score": found.placement.score}
 
 
-def argmax(image: Volume, found, atlas) -> Volume:  # type: ignore[no-untyped-def]
+def argmax(image: Volume, found: Segmentation, *, atlas: Atlas) -> Volume:
     """Return the likeliest label of the prior alone, where the mixture's alignment put it, inside the brain."""
     placed = atlas.place(found.grid.moved(found.placement.transform))
     classes = placed.log_probability().argmax(0).numpy()
@@ -104,8 +107,11 @@ def person_text(cells: dict[tuple[str, str], dict], persons: Sequence[str]) -> s
     for prior in dict.fromkeys(name for name, _ in cells):
         for method in METHODS:
             means = [
-                next(r["value"] for r in cells[prior, person]["rows"]
-                     if (r["method"], r["structure"], r["metric"]) == (method, "mean", "dice"))
+                next(
+                    r["value"]
+                    for r in cells[prior, person]["rows"]
+                    if (r["method"], r["structure"], r["metric"]) == (method, "mean", "dice")
+                )
                 for person in persons
             ]
             lines.append(f"| {prior} | {method} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
@@ -114,8 +120,10 @@ def person_text(cells: dict[tuple[str, str], dict], persons: Sequence[str]) -> s
 
 def machine() -> str:
     """Return the processor, threads and versions."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return f"{names[0]}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{processor}, {threads}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def main() -> None:
@@ -140,7 +148,7 @@ def main() -> None:
     seconds = np.median([stored["seconds"] for stored in cells.values()])
     text = f"""# Brains without labels: Dice and HD95
 
-`LIMNER_DATA=FOLDER python benchmarks/brains.py`, {datetime.date.today()}, {machine()}.
+`LIMNER_DATA=FOLDER python benchmarks/brains.py`, {dt.date.today()}, {machine()}.
 Seven stripped T1 brains, FreeSurfer labels as reference (silver standard), left and right merged; priors from the 16
 label maps of other people. Means over the persons with the standard error over persons (over persons and maps for the
 weak prior). `argmax` is the prior alone where the mixture's alignment put it. Median time of one scan, reading and

@@ -9,7 +9,8 @@ from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
 from limner.space import Array, Grid, LabelTable, Volume
 
-#: Id, centre and half axes in mm; painted one over the other. Nothing is symmetric but the two sides.
+#: Id, centre and half axes in mm; painted one over the other, and each on the side of its centre. Nothing is symmetric
+#: but the two sides.
 HEAD = [
     (24, (0, 0, 3), (46, 44, 37)),
     (42, (14, 0, 4), (29, 40, 32)),
@@ -28,7 +29,23 @@ HEAD = [
 ]
 IDS = sorted(label for label, _, _ in HEAD)
 #: Mean intensity of each id, as in a T1 image; the fluid, as in life, looks like what lies around the head.
-T1 = {0: 12, 24: 25, 2: 110, 41: 110, 3: 70, 42: 70, 4: 25, 43: 25, 10: 86, 49: 86, 11: 70, 50: 70, 12: 78, 51: 78, 16: 96}
+T1 = {
+    0: 12,
+    24: 25,
+    4: 25,
+    43: 25,
+    3: 70,
+    42: 70,
+    11: 70,
+    50: 70,
+    12: 78,
+    51: 78,
+    10: 86,
+    49: 86,
+    16: 96,
+    2: 110,
+    41: 110,
+}
 
 
 def table(ids: list[int] | None = None) -> LabelTable:
@@ -50,16 +67,16 @@ def labels(on: Grid, transform: Array | None = None) -> Volume:
     points = on.world(np.moveaxis(np.indices(on.shape), 0, -1)) @ inverse[:3, :3].T + inverse[:3, 3]
     data = np.zeros(on.shape, np.int32)
     for label, centre, axes in HEAD:
-        data[(((points - np.array(centre)) / np.array(axes)) ** 2).sum(-1) <= 1] = label
+        inside = (((points - np.array(centre)) / np.array(axes)) ** 2).sum(-1) <= 1
+        data[inside & (points[..., 0] * centre[0] >= 0)] = label
     return Volume(data, on, "labels")
 
 
-def image(of: Volume, *, noise: float = 4.0, seed: int = 0, means: dict[int, float] | None = None) -> NDArray[np.float32]:
-    """Intensities of a label map, with Gaussian noise of the given sd."""
-    means = means or dict(T1)
-    clean = np.zeros(max(means) + 1)
-    clean[list(means)] = list(means.values())
-    return np.float32(clean[of.data] + np.random.default_rng(seed).normal(0, noise, of.data.shape))
+def image(of: Volume, *, noise: float = 4.0, seed: int = 0) -> NDArray[np.float32]:
+    """A T1 image of a label map, with Gaussian noise of the given sd."""
+    means = np.zeros(max(T1) + 1)
+    means[list(T1)] = list(T1.values())
+    return np.float32(means[of.data] + np.random.default_rng(seed).normal(0, noise, of.data.shape))
 
 
 def turned(degrees: tuple[float, float, float], shift: tuple[float, float, float], *, scale: float = 1.0) -> Array:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from limner import __version__, check
 
 if TYPE_CHECKING:
+    from limner.evaluation import Summary
     from limner.inference import Case
-    from limner.space import LabelTable
+    from limner.space import LabelTable, Volume
 
 SOME_FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -27,29 +29,32 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Scans = Annotated[list[Path], typer.Argument(metavar="SCANS...", help="Image files, or folders of them.")]
+Scans = Annotated[list[Path], typer.Argument(metavar="SCANS", help="Image files, or folders of them.")]
 Labels = Annotated[
     Path | None, typer.Option("--labels", metavar="TABLE", help="CSV or TSV: id, name[, structure, tissue].")
 ]
 
 
 def main() -> None:
-    """Run the command line; mistakes of input end with exit code 2 and a message instead of a traceback."""
+    """Run the command line and leave with its exit code; mistakes of input end with a message, not a traceback."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except check.InputError as error:
         _fail(str(error), MISUSED)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except Exception as error:
         # typer's own complaints about arguments: it words them itself.
         if not hasattr(error, "show"):
             raise
         error.show()
         sys.exit(MISUSED)
+    if code == INTERRUPTED:
+        _fail("interrupted; what was finished is kept", INTERRUPTED)
+    sys.exit(code)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     """Print a message and leave."""
     print(f"limner: {message}", file=sys.stderr)
     sys.exit(code)
@@ -93,7 +98,7 @@ def demo(
 
 @app.command()
 def atlas(
-    maps: Annotated[list[Path], typer.Argument(metavar="MAPS...", help="Label maps, or folders of them.")],
+    maps: Annotated[list[Path], typer.Argument(metavar="MAPS", help="Label maps, or folders of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="PRIOR", help="Folder for the prior.")],
     labels: Labels = None,
     spacing: Annotated[float, typer.Option(min=0.2, help="Voxel size of the prior, mm.")] = 1.0,
@@ -110,11 +115,10 @@ def atlas(
 
     claim(out)
     paths = expanded(maps)
-    volumes = {
-        name: lambda path=path: open_volume(path, kind="labels")
-        for name, path in zip(case_names(paths), paths, strict=True)
+    volumes: dict[str, Callable[[], Volume]] = {
+        name: partial(open_volume, path, kind="labels") for name, path in zip(case_names(paths), paths, strict=True)
     }
-    with _progress(1, "building the prior") as (tell, _advance), _told():
+    with _progress(1, "building the prior") as (tell, advance), _told():
         prior = build_atlas(
             volumes,
             _table(labels),
@@ -127,9 +131,11 @@ def atlas(
         )
         tell("writing")
         save_prior(prior, out)
+        advance()
+    count = len(paths)
     for label, absent in prior.provenance["missing_from"].items():
-        print(f"{prior.table[int(label)].name} (id {label}) is missing from {len(absent)} of {len(paths)} maps: averaged")
-    print(f"prior of {len(paths)} maps, {len(prior.table) - 1} labels, {prior.grid.shape} voxels of {spacing:g} mm: {out}")
+        print(f"{prior.table[int(label)].name} (id {label}) is missing from {len(absent)} of {count} maps: averaged")
+    print(f"prior of {count} maps, {len(prior.table) - 1} labels, {prior.grid.shape} voxels of {spacing:g} mm: {out}")
 
 
 @app.command()
@@ -165,7 +171,7 @@ def segment(
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Label map, or folder of them.")],
-    references: Annotated[list[Path], typer.Argument(metavar="REFERENCES...", help="Label maps, or a folder of them.")],
+    references: Annotated[list[Path], typer.Argument(metavar="REFERENCES", help="Label maps, or a folder of them.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="TABLE", help="Rows as .csv or .json.")] = None,
     labels: Labels = None,
     each: Annotated[bool, typer.Option("--each", help="Score each label: left and right apart.")] = False,
@@ -198,7 +204,7 @@ def evaluate(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="PATH", help="Folder written by `limner segment`.")],
     references: Annotated[
-        list[Path] | None, typer.Argument(metavar="[REFERENCES...]", help="Reference labels to compare with.")
+        list[Path] | None, typer.Argument(metavar="REFERENCES", help="Reference labels to compare with.")
     ] = None,
 ) -> None:
     """Write report.html for a folder of segmentations: pictures, volumes, and scores where references are given."""
@@ -211,7 +217,7 @@ def report(
 
 @app.command("check")
 def check_paths(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Images or label maps, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS", help="Images or label maps, or folders of them.")],
     labels: Labels = None,
 ) -> None:
     """Look at files without segmenting: geometry, intensities, labels."""
@@ -229,6 +235,8 @@ def check_paths(
 def expanded(paths: Sequence[Path]) -> list[Path]:
     """Return the files among the paths, folders replaced by the volumes directly inside them, sorted.
 
+    Hidden files are no volumes: a process that was killed may have left a half-written one.
+
     Raises:
         InputError: for a folder that holds none.
     """
@@ -236,7 +244,9 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
 
     files: list[Path] = []
     for path in paths:
-        inside = sorted(file for file in path.iterdir() if is_volume(file)) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if is_volume(file) and not file.name.startswith("."))
         if not inside:
             raise check.no_scans(path, SUFFIXES)
         files += inside
@@ -299,7 +309,8 @@ def _progress(total: int, title: str) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
+    words = TextColumn("{task.description}", markup=False)
+    with Progress(*columns, words, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield lambda words: bar.update(task, description=words), lambda: bar.advance(task)
 
@@ -341,6 +352,7 @@ def _show_scores(rows: Sequence[Any]) -> None:
     """Print the mean and standard error over cases of each structure."""
     import numpy as np
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from limner.evaluation import summarised
@@ -349,20 +361,27 @@ def _show_scores(rows: Sequence[Any]) -> None:
     shown = Table("structure", "Dice", "HD95 mm", "ASD mm", "cases")
     for structure in dict.fromkeys(row["structure"] for row in rows):
         scores = [summaries.get((structure, metric)) for metric in ("dice", "hd95", "asd")]
-        cells = [f"{score.mean:.3f} ± {score.standard_error:.3f}" if score else "" for score in scores]
-        shown.add_row(structure, *cells, str(scores[0].cases) if scores[0] else "")
+        shown.add_row(escape(structure), *map(_score, scores), str(scores[0].cases) if scores[0] else "")
     Console().print(shown)
+
+
+def _score(score: Summary | None) -> str:
+    """Return the mean of a score and, if there are several cases, its standard error."""
+    if score is None:
+        return ""
+    return f"{score.mean:.3f}" + (f" ± {score.standard_error:.3f}" if score.cases > 1 else "")
 
 
 def _show_volumes(out: Path) -> None:
     """Print the volumes of the structures of one scan, left and right together."""
     import pandas as pd
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = pd.read_csv(out / "volumes.csv")
     shown = Table("structure", "volume mL")
     for structure, volume in rows.groupby("structure", sort=False)["volume_mm3"].sum().items():
         if volume:
-            shown.add_row(str(structure), f"{volume / 1000:.1f}")
+            shown.add_row(escape(str(structure)), f"{volume / 1000:.1f}")
     Console().print(shown)

@@ -24,8 +24,7 @@ from limner.methods.mixture import Mixture
 from limner.methods.placement import Placement, place_scan
 from limner.priors.atlas import Atlas, PlacedAtlas
 from limner.priors.storage import load_prior, prior_hash
-from limner.space import Array, Box, Grid, Label, LabelTable, Volume, resampled
-from limner.space.resample import named_axes
+from limner.space import Array, Box, Grid, Label, LabelTable, Volume, led, resampled
 
 MANIFEST = "manifest.json"
 VOLUMES = "volumes.csv"
@@ -54,6 +53,7 @@ class Segmentation:
         posteriors: by structure, its probability; empty unless asked for.
         placement: where the scan lies in the prior's world.
         grid: the scan's, with its axes as they were given or believed: what the placement starts from.
+        orientation: where the scan's axes lead, as given or found; None if its file says so.
         table: names the ids.
     """
 
@@ -62,6 +62,7 @@ class Segmentation:
     posteriors: dict[str, Volume]
     placement: Placement
     grid: Grid
+    orientation: str | None
     table: LabelTable
 
     def volumes(self) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def segment_volume(
     mask: Volume | None = None,
     orientation: str | None = None,
     posteriors: bool = False,
-    progress: Step = lambda step: None,
+    progress: Step = lambda _: None,
 ) -> Segmentation:
     """Segment one scan.
 
@@ -104,22 +105,25 @@ def segment_volume(
         progress: told each step in words.
 
     Raises:
-        InputError: for an image that is not 3-D, has no background and no mask, or a mask on another grid.
+        InputError: for an image that is not 3-D, has no background and no mask, or is far from the prior's size, or a
+            mask on another grid.
     """
     check.solid(image.data.shape)
     atlas = prior or load_prior(SHIPPED)
     inside = _brain(image) if mask is None else _given(mask, image.grid)
     box = Box.around(inside).grown(3).clipped(inside.shape)
-    believed = _believed(image, orientation)
-    grid = believed.cropped(box)
+    lost = lost_orientation(image)
+    believed = led(image.grid, orientation) if lost and orientation else image.grid
     others = [resampled(channel, image.grid).data for channel in channels]
     tensor = torch.from_numpy(np.stack([_cropped(data, box) for data in (image.data, *others)]))
     where = torch.from_numpy(_cropped(inside, box))
     progress("aligning")
-    known = orientation is not None or not lost_orientation(image)
-    placement = place_scan(tensor, where, grid=grid, atlas=atlas, rng=np.random.default_rng(0), oriented=known)
+    found = lost and not orientation
+    grid, rng = believed.cropped(box), np.random.default_rng(0)
+    placement = place_scan(tensor, where, grid=grid, atlas=atlas, rng=rng, oriented=not found)
+    check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(placement.transform)))))
     placed = atlas.place(grid.moved(placement.transform))
-    if not known:
+    if found:
         warnings.warn(check.found_orientation(placed.grid.orientation), check.InputWarning, stacklevel=2)
     progress("fitting tissues")
     segmenter = method or Mixture()
@@ -132,6 +136,7 @@ def segment_volume(
         posteriors=frame.maps(prediction[0]) if posteriors else {},
         placement=placement,
         grid=believed,
+        orientation=(orientation or placed.grid.orientation) if lost else None,
         table=frame.table,
     )
 
@@ -218,17 +223,6 @@ def lost_orientation(image: Volume) -> bool:
     return image.header is None and bool((image.grid.affine == np.eye(image.data.ndim + 1)).all())
 
 
-def _believed(image: Volume, orientation: str | None) -> Grid:
-    """Return the image's grid, or one of the same voxel sizes whose axes lead where the user says."""
-    if orientation is None:
-        return image.grid
-    axes = np.zeros((4, 4))
-    axes[3, 3] = 1
-    for column, (axis, sign) in enumerate(named_axes(orientation, 3)):
-        axes[axis, column] = sign * image.grid.voxel_sizes[column]
-    return Grid(image.grid.shape, axes)
-
-
 def _cropped(data: Array, box: Box) -> Array:
     """Return a contiguous copy of the data in a box."""
     return np.ascontiguousarray(data[box.slices])
@@ -243,6 +237,7 @@ class Case:
         image: path of the scan, absolute.
         labels: file name in the output folder.
         uncertainty: file name in the output folder.
+        orientation: where the scan's axes lead, if its file does not say.
         notes: what was tolerated, and how well the scan was aligned.
         error: why it failed, if it did.
         seconds: time taken.
@@ -252,6 +247,7 @@ class Case:
     image: str
     labels: str = ""
     uncertainty: str = ""
+    orientation: str | None = None
     notes: tuple[str, ...] = ()
     error: str | None = None
     seconds: float = 0.0
@@ -266,7 +262,7 @@ class Options:
         channels: further images of the one scan.
         mask: where the one scan's brain is.
         orientation: of scans whose files do not say.
-        posteriors: whether to write NAME_posteriors, a 4-D file of the structures' probabilities.
+        posteriors: whether to write NAME_posteriors, a folder of the structures' probabilities.
     """
 
     method: Mixture = field(default_factory=Mixture)
@@ -282,7 +278,7 @@ def segment_scans(
     *,
     prior: Path | None = None,
     options: Options | None = None,
-    progress: Callable[[str, str], None] = lambda case, step: None,
+    progress: Callable[[str, str], None] = lambda *_: None,
 ) -> list[Case]:
     """Segment scans into a folder: labels and uncertainty for each, `volumes.csv` and `manifest.json` for all.
 
@@ -302,17 +298,27 @@ def segment_scans(
     atlas = load_prior(prior or SHIPPED)
     check.one_scan(len(scans), has_mask=options.mask is not None, has_channels=bool(options.channels))
     if is_volume(out) and not out.is_dir():
-        check.one_file(len(scans), out)
-        save_volume(_segmented(scans[0], atlas, options, progress=lambda step: progress(out.name, step)).labels, out)
+        check.one_file(scans, out)
+        _make_folder(out.parent)
+        found = _segmented(scans[0], atlas, options=options, progress=lambda step: progress(out.name, step))
+        save_volume(found.labels, out)
         return [Case(out.name, str(scans[0].absolute()), labels=str(out))]
-    run = _Run(out, atlas, prior or SHIPPED, options)
     names = case_names(scans)
+    run = _Run(out, atlas, prior=prior or SHIPPED, options=options)
     for name, path in zip(names, scans, strict=True):
         run.add(name, path, progress=lambda step, name=name: progress(name, step))  # type: ignore[misc]
     return run.cases
 
 
-def _segmented(path: Path, atlas: Atlas, options: Options, *, progress: Step) -> Segmentation:
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise check.unwritable(folder, error) from error
+
+
+def _segmented(path: Path, atlas: Atlas, *, options: Options, progress: Step) -> Segmentation:
     """Open one scan, with what belongs to it, and segment it."""
     progress("reading")
     return segment_volume(
@@ -320,7 +326,7 @@ def _segmented(path: Path, atlas: Atlas, options: Options, *, progress: Step) ->
         prior=atlas,
         method=options.method,
         channels=[open_volume(channel) for channel in options.channels],
-        mask=options.mask and open_volume(options.mask, kind="labels"),
+        mask=None if options.mask is None else open_volume(options.mask, kind="labels"),
         orientation=options.orientation,
         posteriors=options.posteriors,
         progress=progress,
@@ -330,15 +336,12 @@ def _segmented(path: Path, atlas: Atlas, options: Options, *, progress: Step) ->
 class _Run:
     """A folder that fills with the results of one scan after another."""
 
-    def __init__(self, out: Path, atlas: Atlas, prior: Path, options: Options) -> None:
+    def __init__(self, out: Path, atlas: Atlas, *, prior: Path, options: Options) -> None:
         """Make the folder and begin its tables."""
         self.out, self.atlas, self.options = out, atlas, options
         self.cases: list[Case] = []
         self.rows: list[dict[str, Any]] = []
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise check.unwritable(out, error) from error
+        _make_folder(out)
         self.prior = {"name": prior.name, "hash": prior_hash(prior), "provenance": dict(atlas.provenance)}
         self._write_tables()
 
@@ -349,7 +352,7 @@ class _Run:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always", check.InputWarning)
             try:
-                case = self._written(case, _segmented(path, self.atlas, self.options, progress=progress))
+                case = self._written(case, _segmented(path, self.atlas, options=self.options, progress=progress))
             except check.InputError as error:
                 case = replace(case, error=str(error))
             except Exception as error:  # noqa: BLE001 one scan must not stop the others; its report says what happened
@@ -371,7 +374,9 @@ class _Run:
             for structure, volume in found.posteriors.items():
                 save_volume(volume, folder / f"{structure.replace(' ', '-')}{ending}")
         self.rows += [{"case": case.name, **row} for row in found.volumes()]
-        return replace(case, **names, notes=(f"aligned to the prior at {found.placement.score:.3f} nats",))
+        notes = (f"aligned to the prior at {found.placement.score:.3f} nats",)
+        labels, uncertainty = names.values()
+        return replace(case, labels=labels, uncertainty=uncertainty, orientation=found.orientation, notes=notes)
 
     def _write_tables(self) -> None:
         """Write `volumes.csv` and `manifest.json`, each whole or not at all."""

@@ -49,7 +49,7 @@ def covers(path: str, x: float, y: float) -> bool:
 
 @given(arrays.arrays(np.int32, arrays.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 3)))
 def test_outlines_hold_the_middles_of_their_pixels_and_no_others(rows: NDArray[np.int32]) -> None:
-    paths = dict(outlined(rows))
+    paths = dict(outlined(rows, np.zeros(4)))
     assert set(paths) == set(np.unique(rows).tolist()) - {0}
     for row, path in paths.items():
         for y, x in np.ndindex(rows.shape):
@@ -59,7 +59,7 @@ def test_outlines_hold_the_middles_of_their_pixels_and_no_others(rows: NDArray[n
 def test_outlines_cut_corners_and_leave_out_points_on_straight_parts() -> None:
     rows = np.zeros((5, 6), np.int32)
     rows[1:3, 2:5] = 7
-    ((row, path),) = outlined(rows)
+    ((row, path),) = outlined(rows, np.zeros(8))
     assert row == 7
     (corners,) = polygons(path)
     # In half pixels: the box from (4, 2) to (10, 6), its corners cut at the middles of pixels.
@@ -71,8 +71,8 @@ def test_outlines_cut_corners_and_leave_out_points_on_straight_parts() -> None:
 def test_neighbours_share_their_outline() -> None:
     rows = np.ones((4, 8), np.int32)
     rows[:, 5:] = 2
-    rights = {row: max(x for line in polygons(path) for x, _ in line) for row, path in outlined(rows)}
-    lefts = {row: min(x for line in polygons(path) for x, _ in line) for row, path in outlined(rows)}
+    places = {row: [x for line in polygons(path) for x, _ in line] for row, path in outlined(rows, np.zeros(3))}
+    lefts, rights = ({row: end(x) for row, x in places.items()} for end in (min, max))
     assert rights[1] == lefts[2] == 10
     assert (lefts[1], rights[2]) == (0, 16)
 
@@ -80,7 +80,13 @@ def test_neighbours_share_their_outline() -> None:
 def test_small_structures_are_drawn_over_large_ones() -> None:
     rows = np.ones((6, 6), np.int32)
     rows[0, :3], rows[1, 1] = 3, 2
-    assert [row for row, _ in outlined(rows)] == [1, 3, 2]
+    assert [row for row, _ in outlined(rows, np.array([0, 40, 5, 9]))] == [1, 3, 2]
+
+
+def test_both_sides_are_drawn_at_one_height() -> None:
+    # The crown is larger than either ear, and smaller than both.
+    names = [title.text for title in drawing(CORONAL, LEFT).iter("title")]
+    assert names == ["Left-Ear", "Right-Ear", "Crown"]
 
 
 def cut(plane: Plane, label: int, *, field: Field) -> Slice:

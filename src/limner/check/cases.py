@@ -55,7 +55,8 @@ def unshared_cases(cases: Sequence[str]) -> InputWarning:
 def no_scans(path: Path, suffixes: Iterable[str]) -> InputError:
     """Word a folder that holds nothing that could be a scan."""
     return InputError(
-        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}: name the files, or another folder"
+        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}: "
+        "name the files, or another folder"
     )
 
 
@@ -70,14 +71,18 @@ def one_scan(scans: int, *, has_mask: bool, has_channels: bool) -> None:
         raise InputError(f"{option} belongs to one scan but {scans} were given: run limner once for each of them")
 
 
-def one_file(scans: int, out: Path) -> None:
-    """Refuse a file as the place for the results of several scans.
+def one_file(scans: Sequence[Path], out: Path) -> None:
+    """Refuse a file as the place for the results of several scans, or of itself.
 
     Raises:
         InputError: naming the file.
     """
-    if scans > 1:
-        raise InputError(f"output '{out}' is one file but {scans} scans were given; expected a folder: name one with -o")
+    if len(scans) > 1:
+        raise InputError(
+            f"output '{out}' is one file but {len(scans)} scans were given; expected a folder: choose another -o"
+        )
+    if out.resolve() == scans[0].resolve():
+        raise InputError(f"output '{out}' is the scan itself; expected a new file: choose another -o")
 
 
 def solid(shape: tuple[int, ...]) -> None:
@@ -100,6 +105,19 @@ def has_background(share: float, least: float) -> None:
         raise InputError(
             f"{share:.1%} of the image has the value of its border; expected a skull-stripped scan, empty around the "
             "brain: strip it first, or say where the brain is with --mask"
+        )
+
+
+def like_sized(scale: float) -> None:
+    """Refuse a scan that the prior fits only at `scale` times its size, when people differ by less.
+
+    Raises:
+        InputError: with the scale.
+    """
+    if not 0.5 < scale < 2:
+        raise InputError(
+            f"the prior fits the scan only at {scale:.2g} times its size; expected 0.5 to 2 times: "
+            "give a prior of what the scan shows with --prior, and check the scan's voxel size"
         )
 
 
@@ -127,6 +145,6 @@ def table_suffix(path: Path) -> InputError:
 def found_orientation(letters: str) -> InputWarning:
     """Word axes whose meaning was found by trying."""
     return InputWarning(
-        f"the file does not say where its axes lead; they were found to lead {letters} by trying all ways. Left and right "
-        "look nearly alike, so that they may be swapped: give --orientation if you know it"
+        f"the file does not say where its axes lead; they were found to lead {letters} by trying all ways. "
+        "Left and right look nearly alike, so that they may be swapped: give --orientation if you know it"
     )

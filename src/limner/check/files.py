@@ -13,6 +13,7 @@ from limner.check.errors import InputError, InputWarning
 DAMAGED = "the file is probably damaged or cut short: copy or export it again"
 REMEDIES = {
     errno.ENOSPC: "free some space, or write to another disk",
+    errno.EFBIG: "the disk or the system allows no file of that size: write to another disk, or raise the limit",
     errno.EDQUOT: "free some space, or write to another disk",
     errno.EACCES: "ask for permission there, or choose another folder",
     errno.EPERM: "ask for permission there, or choose another folder",

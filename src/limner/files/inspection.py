@@ -43,14 +43,14 @@ def inspected(path: Path, table: LabelTable) -> Finding:
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", check.InputWarning)
         try:
-            finding = _described(open_volume(path), path, table)
+            finding = _described(open_volume(path), path, table=table)
         except check.InputError as error:
             finding = Finding(error=str(error))
     notes = tuple(dict.fromkeys(str(one.message) for one in heard if issubclass(one.category, check.InputWarning)))
     return Finding(finding.geometry, finding.contents, notes, finding.error)
 
 
-def _described(volume: Volume, path: Path, table: LabelTable) -> Finding:
+def _described(volume: Volume, path: Path, *, table: LabelTable) -> Finding:
     """Return the description of a volume, as labels where its values are few whole numbers."""
     values = np.unique(volume.data)
     if len(values) > MOST_LABELS or (values % 1).any() or values[0] < 0 or not _map_like(volume):

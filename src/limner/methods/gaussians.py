@@ -12,7 +12,7 @@ from torch import Tensor
 #: Voxels whose likelihoods are computed at a time.
 CHUNK = 1 << 18
 #: Smallest variance of a component, as a share of the image's.
-SMALLEST_VARIANCE = 5e-4
+SMALLEST_VARIANCE = 1e-3
 #: Smallest sd of a component, as a share of the image's largest value: means are not known better than to rounding.
 SMALLEST_SD = 1e-5
 #: Voxels that the last estimate of a component counts as: one that gets no voxel keeps it.
@@ -119,17 +119,19 @@ def fit_gaussians(
 
 def uniform_log_density(values: Tensor) -> Tensor:
     """Return log p (nats, a scalar) of any value if all in the range of `values` (C, N) are equally likely."""
-    return -(values.amax(1) - values.amin(1)).clamp_min(1e-12).log().sum()
+    # No narrower than a Gaussian can be: in a channel that is constant, nothing is an outlier.
+    return -(values.amax(1) - values.amin(1)).maximum(10 * _rounding(values)).log().sum()
 
 
 def _started(values: Tensor, prior: Tensor, *, tissue_of: Tensor) -> Gaussians:
-    """Return each tissue's mean and covariance where it is likely, its components spread one sd apart."""
+    """Return each tissue's mean and covariance where it is likely, its components one sd apart on the longest axis."""
     weights = prior.square()
     weights = weights / weights.sum(1, keepdim=True)
     means = weights @ values.T
-    covariances = _covariances(values, weights, means=means)
+    covariances = _covariances(values, weights, means=means) + _smallest(values)
     rank = torch.cat([torch.arange(count) - (count - 1) / 2 for count in torch.bincount(tissue_of).tolist()])
-    spread = covariances.diagonal(dim1=1, dim2=2).sqrt()[tissue_of]
+    lengths, axes = torch.linalg.eigh(covariances)
+    spread = (axes[:, :, -1] * lengths[:, -1:].sqrt())[tissue_of]
     shares = 1 / torch.bincount(tissue_of)[tissue_of]
     return Gaussians(means[tissue_of] + rank[:, None] * spread, covariances[tissue_of], shares, tissue_of)
 
@@ -140,13 +142,17 @@ def _covariances(values: Tensor, weights: Tensor, *, means: Tensor) -> Tensor:
     for weight, mean in zip(weights, means, strict=True):
         residual = values - mean[:, None]
         matrices.append((residual * weight) @ residual.T)
-    return torch.stack(matrices) + _smallest(values)
+    return torch.stack(matrices)
 
 
 def _smallest(values: Tensor) -> Tensor:
     """Return the (C, C) diagonal that keeps a covariance from collapsing."""
-    rounding = (SMALLEST_SD * values.abs().amax(1)).square() + 1e-30
-    return torch.diag((values.var(1, correction=0) * SMALLEST_VARIANCE).maximum(rounding))
+    return torch.diag((values.var(1, correction=0) * SMALLEST_VARIANCE).maximum(_rounding(values).square()))
+
+
+def _rounding(values: Tensor) -> Tensor:
+    """Return the sd (C,) below which differences between values (C, N) mean nothing."""
+    return SMALLEST_SD * values.abs().amax(1) + 1e-15
 
 
 def _updated(

@@ -98,9 +98,8 @@ def build_atlas(
     grid = _common_grid(maps, spacing)
     sd = (BLUR_OF_ONE if len(maps) == 1 else 0.0) if blur is None else blur
     progress("averaging")
-    sparse = SparseMaps.gathered(_averages(maps, grid, labels=len(table), sd=sd), grid.shape, labels=len(table))
     kept = np.flatnonzero(present.any(0))
-    sparse = replace(sparse, rows=np.searchsorted(kept, sparse.rows).astype(sparse.rows.dtype))
+    sparse = SparseMaps.gathered(_averages(maps, grid, kept=kept, sd=sd), grid.shape, labels=len(kept))
     order = _kept_structures(table, kept)
     record = _provenance(maps, present, table=table) | {"blur_mm": sd, "spacing_mm": spacing}
     neighbours = NeighbourTable(np.asarray(counts)[np.ix_(order, order)], window)
@@ -222,30 +221,29 @@ def _moved(transform: Array, points: Array) -> Array:
 
 def _common_grid(maps: Sequence[_Map], spacing: float) -> Grid:
     """Return an axis-aligned RAS grid around all maps in the common space."""
-    labelled = [_moved(one.to_common, np.argwhere(one.rows > 0)) for one in maps]
-    low = np.min([points.min(0) for points in labelled], axis=0) - MARGIN
-    high = np.max([points.max(0) for points in labelled], axis=0) + MARGIN
+    clouds = (_moved(one.to_common, np.argwhere(one.rows > 0)) for one in maps)
+    lows, highs = zip(*((points.min(0), points.max(0)) for points in clouds), strict=True)
+    low, high = np.min(lows, axis=0) - MARGIN, np.max(highs, axis=0) + MARGIN
     affine = np.diag([spacing] * 3 + [1.0])
     affine[:3, 3] = low
     return Grid(tuple(np.ceil((high - low) / spacing).astype(int) + 1), affine)
 
 
 def _averages(
-    maps: Sequence[_Map], grid: Grid, *, labels: int, sd: float
+    maps: Sequence[_Map], grid: Grid, *, kept: NDArray[Any], sd: float
 ) -> Iterator[tuple[int, Box, NDArray[np.float32]]]:
-    """Yield each row's mean over the maps on `grid`, blurred by `sd` mm, in the box that it fills."""
+    """Yield the mean of each row kept, under its new number, over the maps on `grid`, blurred by `sd` mm, in its box."""
     from scipy import ndimage
 
     spacing = float(grid.voxel_sizes[0])
-    boxes = [ndimage.find_objects(one.rows, max_label=labels - 1) for one in maps]
-    for row in range(1, labels):
+    boxes = [ndimage.find_objects(one.rows, max_label=kept[-1]) for one in maps]
+    for number, row in enumerate(kept[1:].tolist(), start=1):
         found = [(one, _box(places[row - 1])) for one, places in zip(maps, boxes, strict=True) if places[row - 1]]
-        if found:
-            box = _target_box(found, grid, reach=int(np.ceil(4 * sd / spacing)) + 1)
-            total = np.zeros(box.shape, np.float32)
-            for one, place in found:
-                total += _warped(one, row, place=place, target=grid.cropped(box))
-            yield row, box, ndimage.gaussian_filter(total / len(maps), sd / spacing, mode="constant")
+        box = _target_box(found, grid, reach=int(np.ceil(4 * sd / spacing)) + 1)
+        total = np.zeros(box.shape, np.float32)
+        for one, place in found:
+            total += _warped(one, row, place=place, target=grid.cropped(box))
+        yield number, box, ndimage.gaussian_filter(total / len(maps), sd / spacing, mode="constant")
 
 
 def _box(places: tuple[slice, ...]) -> Box:

@@ -5,12 +5,26 @@ Source: our own.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numba
 import numpy as np
+import torch
 
 from limner.priors.sparse import WHOLE
+
+
+@functools.cache
+def share_threads() -> None:
+    """Let numba use as many threads as torch does.
+
+    Its first parallel loop would start one per core, whatever the user allowed, and set torch's number to that: beside
+    other programs, where threads wait for one another, an alignment took fifty times as long.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
+    torch.set_num_threads(threads)
 
 
 @numba.njit(cache=True)

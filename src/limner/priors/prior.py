@@ -34,7 +34,9 @@ class Parts:
 class PlacedPrior(Protocol):
     """A prior on one scan's grid: K classes, P parts, S the grid's shape."""
 
-    parts: Parts
+    @property
+    def parts(self) -> Parts:
+        """The parts that the classes are made of."""
 
     def log_probability(self) -> Tensor:
         """Return (K, *S) nats, normalised over the classes."""

@@ -87,6 +87,7 @@ class SparseMaps:
         """
         from limner.priors import kernels
 
+        kernels.share_threads()
         out = np.zeros((groups, *shape), np.float32)
         kernels.sample(self.rows, self.weights, np.ascontiguousarray(matrix[:3]), group_of.astype(np.int64), out)
         return out
@@ -106,6 +107,7 @@ class SparseMaps:
         """
         from limner.priors import kernels
 
+        kernels.share_threads()
         out = np.zeros(classes.shape, np.int64)
         columns = np.ascontiguousarray(matrix[:3])
         classes, class_of = np.ascontiguousarray(classes, np.int64), class_of.astype(np.int64)

@@ -53,12 +53,17 @@ class Field:
         low, high = np.percentile(inside if inside.size else values, [0.5, 99.7])
         return float(low), float(high + HEADROOM * (high - low))
 
+    @cached_property
+    def _voxels(self) -> NDArray[np.int64]:
+        """Number of voxels of each row of the table, up to the last that the labels have."""
+        return np.bincount(np.array([], dtype=int) if self.labels is None else self.labels.ravel())
+
     def volumes(self, table: LabelTable) -> NDArray[np.float64]:
         """Return the volume of each row of the table in mm3, (L,); 0 of the background, most of which is not shown."""
-        rows = np.array([], dtype=int) if self.labels is None else self.labels.ravel()
-        volumes = np.bincount(rows, minlength=len(table)) * self.grid.voxel_volume
+        volumes = np.zeros(len(table))
+        volumes[: len(self._voxels)] = self._voxels * self.grid.voxel_volume
         volumes[0] = 0
-        return np.asarray(volumes)
+        return volumes
 
 
 def field_of(case: CaseReport, table: LabelTable) -> Field | None:

@@ -20,6 +20,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from limner.report.sides import paired
 from limner.report.slices import Slice
 from limner.space import Array, LabelTable
 
@@ -28,7 +29,8 @@ Layer: TypeAlias = Literal["labels", "reference", "uncertainty"]
 EDGES = (("R", "L"), ("A", "P"), ("S", "I"))
 """Where each axis of a field begins and ends."""
 
-QUALITY = 80
+QUALITY = {"gray": 80, "magma": 60}
+"""Of images in each colour map, 0 to 100."""
 RIM, LETTER = 0.05, 0.06
 """Shares of a picture's width: the rim that keeps letters clear of the slice, and their size."""
 UNCERTAINTY_COLOURS = "magma"
@@ -86,41 +88,47 @@ def image_address(values: Array, *, colours: str, window: tuple[float, float]) -
 
     Args:
         values: (rows down, columns to the right).
-        colours: name of matplotlib's colour map.
+        colours: name of matplotlib's colour map, one of those in `QUALITY`.
         window: values shown in its first and its last colour.
     """
     content = io.BytesIO()
     low, high = window
-    imsave(content, values, cmap=colours, vmin=low, vmax=high, format="webp", pil_kwargs={"quality": QUALITY})
+    imsave(content, values, cmap=colours, vmin=low, vmax=high, format="webp", pil_kwargs={"quality": QUALITY[colours]})
     return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")
 
 
 def _shapes(cut: Slice, layer: Array, *, table: LabelTable) -> str:
-    """Return the SVG shapes of a layer of rows of the table, in half pixels, the largest below."""
+    """Return the SVG shapes of a layer of rows of the table, in half pixels, those of large structures below."""
     across, down = cut.pixel
+    volumes = cut.field.volumes(table)
+    sizes = np.zeros(len(table))
+    for pair in paired(table):
+        sizes[pair.rows] = volumes[pair.rows].sum()
     shapes = (
         f'<path class="c{label.id}" d="{path}"><title>{escape(label.name)}</title></path>'
-        for row, path in outlined(cut.pixels(layer))
+        for row, path in outlined(cut.pixels(layer), sizes)
         for label in [table.labels[row]]
     )
     return f'<g class="shapes" transform="scale({across / 2:g} {down / 2:g})">{"".join(shapes)}</g>'
 
 
-def outlined(rows: NDArray[np.integer[Any]]) -> Iterator[tuple[int, str]]:
-    """Yield each row of the table in a slice but 0, and the outline of its pixels, largest first.
+def outlined(rows: NDArray[np.integer[Any]], sizes: NDArray[np.float64]) -> Iterator[tuple[int, str]]:
+    """Yield each row of the table in a slice but 0, and the outline of its pixels, the largest row first.
 
     Args:
         rows: (rows down, columns to the right) of the slice, rows of the table.
+        sizes: (L,) of each row: what is drawn later hides the outline that it shares with what was drawn before, and
+            is to do so on both sides and in all slices.
 
     Returns:
         Pairs of the row and an SVG path in half pixels from the top left corner of the slice; it runs halfway
         between pixels inside and outside, cutting their corners, so that neighbours share their outline.
     """
-    counts = np.bincount(rows.ravel())
     boxes = ndimage.find_objects(rows)
-    for row in sorted(np.flatnonzero(counts[1:]) + 1, key=lambda row: -counts[row]):
+    found = [row for row, box in enumerate(boxes, start=1) if box is not None]
+    for row in sorted(found, key=lambda row: -sizes[row]):
         down, across = boxes[row - 1]
-        yield int(row), _path(rows[down, across] == row, corner=(2 * across.start, 2 * down.start))
+        yield row, _path(rows[down, across] == row, corner=(2 * across.start, 2 * down.start))
 
 
 def _path(mask: NDArray[np.bool_], *, corner: tuple[int, int]) -> str:

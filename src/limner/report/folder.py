@@ -17,8 +17,7 @@ from limner.files.names import paired
 from limner.report.case import CaseReport
 from limner.report.manifest import Entry, read_manifest
 from limner.report.page import write_report
-from limner.space import Grid, Kind, LabelTable, Volume
-from limner.space.resample import named_axes
+from limner.space import Kind, LabelTable, Volume, led
 
 REPORT = "report.html"
 
@@ -134,17 +133,4 @@ def _volume(path: Path, kind: Kind, *, orientation: str | None) -> Volume:
         # Whoever segmented the scan was warned, and has passed it on as a note.
         warnings.simplefilter("ignore", check.InputWarning)
         volume = open_volume(path, kind=kind)
-    return volume if orientation is None else replace(volume, grid=_led(volume.grid, orientation))
-
-
-def _led(grid: Grid, orientation: str) -> Grid:
-    """Return a grid of the same voxels with its axes leading where `orientation` says.
-
-    Raises:
-        InputError: if that does not name each world axis once.
-    """
-    affine = np.zeros((grid.dimensions + 1, grid.dimensions + 1))
-    affine[-1, -1] = 1
-    for column, (axis, sign) in enumerate(named_axes(orientation, grid.dimensions)):
-        affine[axis, column] = sign * grid.voxel_sizes[column]
-    return Grid(grid.shape, affine)
+    return volume if orientation is None else replace(volume, grid=led(volume.grid, orientation))

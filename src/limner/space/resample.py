@@ -74,6 +74,19 @@ def named_axes(orientation: str, dimensions: int) -> list[tuple[int, int]]:
     return named
 
 
+def led(grid: Grid, orientation: str) -> Grid:
+    """Return a grid of the same voxels, about the same origin, with its axes leading where `orientation` says.
+
+    Raises:
+        InputError: if that does not name each world axis once.
+    """
+    affine = np.zeros((grid.dimensions + 1, grid.dimensions + 1))
+    affine[-1, -1] = 1
+    for column, (axis, sign) in enumerate(named_axes(orientation, grid.dimensions)):
+        affine[axis, column] = sign * grid.voxel_sizes[column]
+    return Grid(grid.shape, affine)
+
+
 def _turn(shape: tuple[int, ...], order: list[int], *, flips: list[bool]) -> NDArray[np.float64]:
     """Return the (D+1, D+1) matrix from indices of the turned array to indices of the original."""
     turn = np.zeros((len(shape) + 1, len(shape) + 1))
