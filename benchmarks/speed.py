@@ -16,8 +16,9 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,8 +92,8 @@ def published_counts(labels: Labels, size: int) -> NDArray[np.int64]:
     for centre in range(CLASSES):
         chosen = centres == centre
         for neighbour in range(CLASSES):
-            counts[centre, neighbour] = np.count_nonzero(windows[chosen] == neighbour)
-        counts[centre, centre] -= np.count_nonzero(chosen)
+            counts[centre, neighbour] = np.sum(windows[chosen] == neighbour)
+        counts[centre, centre] -= np.sum(chosen)
     return counts
 
 
@@ -104,7 +105,8 @@ def dense_energy(q: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor]:
     neighbours = torch.nn.functional.conv3d(q, kernel, padding=table.size // 2, groups=CLASSES)
     costs = torch.as_tensor(-table.potential, dtype=q.dtype) @ neighbours.flatten(2)
     energy = (q.flatten(2) * costs).sum(dim=(1, 2))
-    return energy.detach(), *torch.autograd.grad(energy.sum(), q)
+    (gradient,) = torch.autograd.grad(energy.sum(), q)
+    return energy.detach(), gradient
 
 
 # --- ours
@@ -114,7 +116,8 @@ def fused_energy(q: Tensor, table: NeighbourTable) -> tuple[Tensor, Tensor]:
     """Return energy and gradient as limner does."""
     q = q.detach().requires_grad_()
     energy = neighbour_energy(q, table)
-    return energy.detach(), *torch.autograd.grad(energy.sum(), q)
+    (gradient,) = torch.autograd.grad(energy.sum(), q)
+    return energy.detach(), gradient
 
 
 # --- rivals: the first is what the others are compared with
@@ -162,22 +165,23 @@ def _arrays(result: Any) -> list[NDArray[Any]]:
     return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
 
 
-def peak_memory(rivals: str, where: str, way: str) -> float:
+def peak_memory(rivals: str, way: str, labels: Path) -> float:
     """Return how many MB a process that does nothing else needs at its peak, input included, above its imports."""
-    command = [sys.executable, __file__, "--peak-of", json.dumps([rivals, where, way])]
+    command = [sys.executable, __file__, "--peak-of", json.dumps([rivals, way, str(labels)])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def print_peak(rivals: str, where: str, way: str) -> None:
+def print_peak(rivals: str, way: str, labels: str) -> None:
     """Run one way in this process, and print how many MB its peak rose above the imports."""
     imports = _peak()
-    RIVALS[rivals](MAPS[where]())[way]()
+    RIVALS[rivals](np.load(labels))[way]()
     sys.stdout.write(f"{_peak() - imports:.0f}\n")
 
 
 def _peak() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    # On Linux `ru_maxrss` begins at the peak of the parent, so the process's own high-water mark is read there.
+    own = [int(line.split()[1]) * 1024 for line in _lines(Path("/proc/self/status")) if line.startswith("VmHWM")]
+    return (own or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])[0] / 1e6
 
 
 # --- the report
@@ -187,14 +191,24 @@ def compared(rivals: str, repeats: int) -> list[str]:
     """Return a table's lines: each way's seconds, how much faster than the first way, and memory."""
     lines = ["| map | way | median s | fastest to slowest s | times as fast | peak MB |", "|---|---|---|---|---|---|"]
     for where, drawn in MAPS.items():
-        ways = RIVALS[rivals](drawn())
+        labels = drawn()
+        ways = RIVALS[rivals](labels)
         agreed(ways)
         times = timed(ways, repeats, title=f"{rivals}, {where}")
+        memory = peaks(rivals, ways, labels)
         first = statistics.median(next(iter(times.values())))
         for way, seconds in times.items():
-            ratio, memory = first / statistics.median(seconds), peak_memory(rivals, where, way)
-            lines.append(f"| {where} | {way} | {_seconds(seconds)} | {ratio:.1f} | {memory:.0f} |")
+            ratio = first / statistics.median(seconds)
+            lines.append(f"| {where} | {way} | {_seconds(seconds)} | {ratio:.1f} | {memory[way]:.0f} |")
     return lines
+
+
+def peaks(rivals: str, ways: Iterable[str], labels: Labels) -> dict[str, float]:
+    """Return each way's peak memory in MB; its process gets the labels from a file, not from what draws them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "labels.npy")
+        np.save(path, labels)
+        return {way: peak_memory(rivals, way, path) for way in track(ways, f"{rivals}, memory")}
 
 
 def commands(repeats: int) -> list[str]:
@@ -240,12 +254,15 @@ def report(repeats: int) -> str:
     """Run every section and return the report."""
     before = os.getloadavg()[0]
     tables = ["\n".join([f"## {title}", "", *section(repeats)]) for title, section in SECTIONS.items()]
+    after = os.getloadavg()[0]
     head = f"""# Speed
 
-Written by `benchmarks/speed.py` on {dt.date.today()}: {machine()}; {THREADS} threads. The load of the machine was
-{before:.1f} before and {os.getloadavg()[0]:.1f} after; where others use it too, compare the ratios. Times are of {repeats} runs each,
-in turns, after one that does not count. Peak memory is that of one run in a fresh process, input included, imports not.
-Maps have {CLASSES} classes and {" x ".join(map(str, SHAPE))} voxels."""
+Written by `benchmarks/speed.py` on {dt.date.today()}: {machine()}; {THREADS} threads.
+The machine's load was {before:.1f} before and {after:.1f} after; where others use it too, compare the ratios.
+
+Times are of {repeats} runs each, in turns, after one that does not count; the first way of each map is what "times as fast"
+refers to, and its results agree with limner's. Peak memory is that of one run in a fresh process, with its input,
+without its imports. Maps have {CLASSES} classes and {" x ".join(map(str, SHAPE))} voxels."""
     return "\n\n".join([head, *tables]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A head of three ellipsoids, so small that a command on it costs little more than its start; and the command itself."""
+"""A head of three ellipsoids, so small that a command on it takes little more than its start; and the command."""
 
 from __future__ import annotations
 
@@ -92,5 +92,10 @@ def whole(folder: Path) -> list[str]:
 def dice(found: Array, expected: NDArray[Any]) -> float:
     """Return the mean overlap of the head's three labels in two arrays."""
     return float(
-        np.mean([2 * ((found == k) & (expected == k)).sum() / ((found == k).sum() + (expected == k).sum()) for k in (1, 2, 3)])
+        np.mean(
+            [
+                2 * ((found == k) & (expected == k)).sum() / ((found == k).sum() + (expected == k).sum())
+                for k in (1, 2, 3)
+            ]
+        )
     )

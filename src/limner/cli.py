@@ -108,20 +108,20 @@ def atlas(
     keep_outside: Annotated[bool, typer.Option("--keep-outside", help="Keep skull, skin and eyes as labels.")] = False,
 ) -> None:
     """Build a prior from label maps: an average of many, or one alone, blurred."""
+    paths, table = expanded(maps), _table(labels)
     from limner.files import open_volume
     from limner.files.names import case_names
     from limner.priors.averaging import build_atlas
     from limner.priors.storage import claim, save_prior
 
     claim(out)
-    paths = expanded(maps)
     volumes: dict[str, Callable[[], Volume]] = {
         name: partial(open_volume, path, kind="labels") for name, path in zip(case_names(paths), paths, strict=True)
     }
     with _progress(1, "building the prior") as (tell, advance), _told():
         prior = build_atlas(
             volumes,
-            _table(labels),
+            table,
             spacing=spacing,
             blur=blur,
             window=neighbours,
@@ -152,6 +152,7 @@ def segment(
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
 ) -> None:
     """Label skull-stripped brain scans of any contrast, each on its own grid; no training."""
+    paths = expanded(scans)
     from limner.inference import Options
     from limner.methods.mixture import Mixture
 
@@ -162,7 +163,7 @@ def segment(
         orientation=orientation,
         posteriors=posteriors,
     )
-    cases = _segmented(expanded(scans), out, prior=prior, options=chosen)
+    cases = _segmented(paths, out, prior=prior, options=chosen)
     if out.is_dir():
         _finish(cases, out)
     print(f"labels: {out}")
@@ -186,7 +187,7 @@ def evaluate(
 
     table, rows = _table(labels), []
     if out:
-        _table_suffix(out)
+        _claim_table(out)
     with _told():
         pairs = paired(_label_maps([predictions]), _label_maps(references))
         with _progress(len(pairs), "evaluating") as (tell, advance):
@@ -288,15 +289,15 @@ def _segmented(scans: Sequence[Path], out: Path, *, prior: Path | None, options:
 
 
 def _finish(cases: Sequence[Case], out: Path) -> None:
-    """Write the report, tell what failed, and leave with the exit code that says so."""
+    """Tell what failed, write the report, and leave with the exit code that says so."""
     from limner.report import report_folder
 
-    print(f"report: {report_folder(out)}")
     for case in cases:
         for note in case.notes:
             print(f"{case.name}: {note}")
         if case.error:
             print(f"limner: {case.name} failed: {case.error}", file=sys.stderr)
+    print(f"report: {report_folder(out)}")
     failed = sum(case.error is not None for case in cases)
     if failed:
         raise typer.Exit(SOME_FAILED if failed < len(cases) else MISUSED)
@@ -325,10 +326,14 @@ def _told() -> Iterator[None]:
         print(f"limner: {message}", file=sys.stderr)
 
 
-def _table_suffix(path: Path) -> None:
-    """Refuse a table of a kind that is not written."""
+def _claim_table(path: Path) -> None:
+    """Make sure that a table can be written, before the time is spent: refuse other kinds, make its folder."""
     if path.suffix not in (".csv", ".json"):
         raise check.table_suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise check.unwritable(path, error) from error
 
 
 def _save_rows(rows: Sequence[Any], path: Path) -> None:

@@ -263,7 +263,7 @@ def test_one_map_is_open_at_a_time_and_no_map_is_dense() -> None:
     finally:
         tracemalloc.stop()
     assert len(seen) == 11
-    assert peak < 28e6
+    assert peak < 22e6
 
 
 @pytest.mark.real

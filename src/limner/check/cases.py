@@ -114,9 +114,9 @@ def like_sized(scale: float) -> None:
     Raises:
         InputError: with the scale.
     """
-    if not 0.5 < scale < 2:
+    if not 1 / 3 < scale < 3:
         raise InputError(
-            f"the prior fits the scan only at {scale:.2g} times its size; expected 0.5 to 2 times: "
+            f"the prior fits the scan only at {scale:.2g} times its size; expected a third to three times: "
             "give a prior of what the scan shows with --prior, and check the scan's voxel size"
         )
 

@@ -19,6 +19,7 @@ REMEDIES = {
     errno.EPERM: "ask for permission there, or choose another folder",
     errno.EROFS: "ask for permission there, or choose another folder",
     errno.ENOENT: "create its folder first",
+    errno.EEXIST: "a file stands in the way of a folder: choose another path",
     errno.ENOTDIR: "its parent is a file: name a folder instead",
     errno.EISDIR: "it is a folder: name a file inside it",
 }

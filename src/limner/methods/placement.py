@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Scattered voxels of a scan: positions (N, 3) mm and values (C, N), scaled, inside the mask; positions alone outside."""
+    """Scattered voxels of a scan: positions (N, 3) mm and scaled values (C, N) in the mask, positions alone outside."""
 
     inside: Array
     values: Tensor
@@ -96,7 +95,7 @@ def place_scan(
         return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings)
     begun = [_started(points.moved(turn), maps) @ turn for turn in _turns()]
     # A look at all ways, a coarse alignment of the likeliest, and a full one of the last, which differ by a mirror.
-    looks = [_looked(points.fewer(8), maps, start, sd=STAGES[0], settings=settings).score for start in begun]
+    looks = [_looked(points.fewer(8), maps, transform=start, sd=STAGES[0], settings=settings).score for start in begun]
     likely = [begun[number] for number in np.argsort(looks)[::-1][:8]]
     coarse = [_staged(points.fewer(4), maps, start=start, stages=STAGES[:2], settings=settings) for start in likely]
     last = sorted(coarse, key=lambda found: -found.score)[:2]
@@ -114,16 +113,16 @@ class _Maps:
         self.sharp = placed.part_probability()
         lost = [self.parts.tissues[tissue] in OUTER_TISSUES for tissue in self.parts.tissue_of.tolist()]
         self.lost = torch.tensor(lost)
+        self._blurred = {0.0: self.sharp}
 
-    @functools.lru_cache(maxsize=len(STAGES))  # noqa: B019 lives and dies with one alignment
     def blurred(self, sd: float) -> Tensor:
         """Return (P, *S) probabilities blurred by `sd` mm."""
         from scipy import ndimage
 
-        if not sd:
-            return self.sharp
-        blurred = [ndimage.gaussian_filter(part, sd / SPACING, mode="nearest") for part in self.sharp.numpy()]
-        return torch.from_numpy(np.stack(blurred))
+        if sd not in self._blurred:
+            blurred = [ndimage.gaussian_filter(part, sd / SPACING, mode="nearest") for part in self.sharp.numpy()]
+            self._blurred[sd] = torch.from_numpy(np.stack(blurred))
+        return self._blurred[sd]
 
 
 def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator) -> _Points:
@@ -163,7 +162,7 @@ class _Look:
     score: float
 
 
-def _looked(points: _Points, maps: _Maps, transform: Array, *, sd: float, settings: GaussianSettings) -> _Look:
+def _looked(points: _Points, maps: _Maps, *, transform: Array, sd: float, settings: GaussianSettings) -> _Look:
     """Fit Gaussians where the atlas lies now, and return what the scan then says at each point."""
     parts, everywhere = maps.parts, np.concatenate([points.inside, points.outside])
     at_points = torch.tensor(_moved(transform, everywhere), dtype=torch.float32)
@@ -186,9 +185,9 @@ def _staged(
     """Return the placement after fitting Gaussians and the affine map in turns, stage by stage."""
     transform = start
     for sd in stages:
-        look = _looked(points, maps, transform, sd=sd, settings=settings)
+        look = _looked(points, maps, transform=transform, sd=sd, settings=settings)
         transform, _ = refined(maps.blurred(sd), maps.grid, evidence=look.evidence, start=transform, rounds=ROUNDS)
-    return Placement(transform, _looked(points, maps, transform, sd=stages[-1], settings=settings).score)
+    return Placement(transform, _looked(points, maps, transform=transform, sd=stages[-1], settings=settings).score)
 
 
 def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:

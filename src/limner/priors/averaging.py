@@ -232,7 +232,7 @@ def _common_grid(maps: Sequence[_Map], spacing: float) -> Grid:
 def _averages(
     maps: Sequence[_Map], grid: Grid, *, kept: NDArray[Any], sd: float
 ) -> Iterator[tuple[int, Box, NDArray[np.float32]]]:
-    """Yield the mean of each row kept, under its new number, over the maps on `grid`, blurred by `sd` mm, in its box."""
+    """Yield each row kept under its new number: its box, and its mean over the maps on `grid`, blurred by `sd` mm."""
     from scipy import ndimage
 
     spacing = float(grid.voxel_sizes[0])

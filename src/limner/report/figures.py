@@ -77,7 +77,7 @@ def _ground(cut: Slice, layer: Layer, *, key: str) -> str:
     return _image(cut, grey, attributes=f' id="{key}"')
 
 
-def _image(cut: Slice, address: str, attributes: str = "") -> str:
+def _image(cut: Slice, address: str, *, attributes: str = "") -> str:
     """Return the SVG element of an image that fills the picture."""
     width, height = (f"{size:g}" for size in cut.size)
     return f'<image{attributes} width="{width}" height="{height}" preserveAspectRatio="none" href="{address}"/>'

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from limner import check
 from limner.evaluation import evaluate
 from limner.files import open_volume
