@@ -132,7 +132,7 @@ def counting(labels: Labels) -> Mapping[str, Way]:
 def pricing(labels: Labels) -> Mapping[str, Way]:
     """Name the ways to find the energy and its gradient."""
     q = probabilities(labels)
-    tables = {size: NeighbourTable(neighbour_counts(labels, CLASSES, size=size), size) for size in SIZES}
+    tables = {size: NeighbourTable(neighbour_counts(labels, CLASSES, size=size).astype(float), size) for size in SIZES}
     ours = {f"limner, k = {size}": functools.partial(fused_energy, q, table) for size, table in tables.items()}
     return {"depthwise convolution, k = 3": functools.partial(dense_energy, q, tables[3])} | ours
 
@@ -260,8 +260,8 @@ def report(repeats: int) -> str:
 Written by `benchmarks/speed.py` on {dt.date.today()}: {machine()}; {THREADS} threads.
 The machine's load was {before:.1f} before and {after:.1f} after; where others use it too, compare the ratios.
 
-Times are of {repeats} runs each, in turns, after one that does not count; the first way of each map is what "times as fast"
-refers to, and its results agree with limner's. Peak memory is that of one run in a fresh process, with its input,
+Times are of {repeats} runs each, in turns, after one that does not count. "Times as fast" compares with the first way
+of each map, whose results agree with limner's. Peak memory is that of one run in a fresh process, with its input,
 without its imports. Maps have {CLASSES} classes and {" x ".join(map(str, SHAPE))} voxels."""
     return "\n\n".join([head, *tables]) + "\n"
 

@@ -50,8 +50,8 @@ def singular(path: Path) -> None:
 
 
 BAD_SCANS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (truncated, r"cannot be read \(.*the file is probably damaged or cut short: copy or export it again"),
-    "empty": (Path.touch, r"is empty \(0 bytes\); expected a file with contents"),
+    "truncated": (truncated, "the file is probably damaged or cut short: copy or export it again"),
+    "empty": (Path.touch, "is empty (0 bytes); expected a file with contents"),
     "page": (lambda path: path.write_text("<html>404</html>"), "is named as a gzip file but is not one"),
     "nan": (lambda path: saved(path, altered(np.nan)), "has NaN or infinite values in 1 of 10560 voxels"),
     "infinite": (lambda path: saved(path, altered(np.inf)), "has NaN or infinite values in 1 of 10560 voxels"),
@@ -59,7 +59,7 @@ BAD_SCANS: dict[str, tuple[Callable[[Path], object], str]] = {
     "series": (lambda path: saved(path, np.stack([image().data] * 2, -1)), "has 4 dimensions, shape (20, 24, 22, 2)"),
     "slice": (
         lambda path: saved(path, image().data[:, :, 10:11]),
-        r"the image has shape (20, 24, 1); expected three axes",
+        "the image has shape (20, 24, 1); expected three axes",
     ),
     "singular": (singular, "is singular, "),
     "unstripped": (
@@ -92,9 +92,8 @@ def batch(home: Path) -> tuple[Path, dict[str, str]]:
 @pytest.mark.parametrize("name", BAD_SCANS)
 def test_bad_scan_among_good_ones(batch: tuple[Path, dict[str, str]], name: str) -> None:
     out, said = batch
-    words = BAD_SCANS[name][1].replace("\\", "")
     assert said[name].startswith(f"limner: {name} failed: ")
-    assert all(part in said[name] for part in words.split(".*")), said[name]
+    assert BAD_SCANS[name][1] in said[name]
     manifest = json.loads((out / "manifest.json").read_text())
     (case,) = [case for case in manifest["cases"] if case["name"] == name]
     assert case["error"] in said[name]

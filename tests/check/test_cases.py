@@ -31,6 +31,59 @@ REFUSED = [
             "expected the same cases in both: evaluate both methods on the same scans"
         ),
     ),
+    (
+        lambda: check.no_scans(Path("data"), [".nii", ".mgz"]),
+        "folder 'data' holds no scans; expected files ending in .nii, .mgz: name the files, or another folder",
+    ),
+    (
+        lambda: check.one_scan(2, has_mask=True, has_channels=True),
+        "--mask belongs to one scan but 2 were given: run limner once for each of them",
+    ),
+    (
+        lambda: check.one_scan(3, has_mask=False, has_channels=True),
+        "--channel belongs to one scan but 3 were given: run limner once for each of them",
+    ),
+    (
+        lambda: check.one_file([SCAN, SCAN], Path("out.mgz")),
+        "output 'out.mgz' is one file but 2 scans were given; expected a folder: choose another -o",
+    ),
+    (
+        lambda: check.one_file([SCAN], Path("data/../data/scan.nii.gz")),
+        "output 'data/../data/scan.nii.gz' is the scan itself; expected a new file: choose another -o",
+    ),
+    (
+        lambda: check.solid((30, 40)),
+        "the image has shape (30, 40); expected three axes of two voxels or more: give a 3-D scan",
+    ),
+    (
+        lambda: check.solid((30, 40, 1)),
+        "the image has shape (30, 40, 1); expected three axes of two voxels or more: give a 3-D scan",
+    ),
+    (
+        lambda: check.has_background(0.0123, 0.05),
+        (
+            "1.2% of the image has the value of its border; expected a skull-stripped scan, empty around the brain: "
+            "strip it first, or say where the brain is with --mask"
+        ),
+    ),
+    (
+        lambda: check.like_sized(4.321),
+        (
+            "the prior fits the scan only at 4.3 times its size; expected a third to three times: "
+            "give a prior of what the scan shows with --prior, and check the scan's voxel size"
+        ),
+    ),
+    (
+        lambda: check.manifest(Path("out/manifest.json"), "does not exist"),
+        (
+            "'out/manifest.json' does not exist; expected the manifest that `limner segment` writes to its output "
+            "folder: name that folder, or segment the scans again"
+        ),
+    ),
+    (
+        lambda: check.table_suffix(Path("scores.xlsx")),
+        "table 'scores.xlsx' ends in '.xlsx'; expected .csv or .json: rename it",
+    ),
 ]
 
 WARNED = [
@@ -41,6 +94,20 @@ WARNED = [
     (
         check.unshared_cases(["sub-01", "sub-02"]),
         "only one of the two tables has the cases sub-01, sub-02; they were left out",
+    ),
+    (
+        check.large_brain(3.456),
+        (
+            "the image shows 3.5 litres, more than a brain: the prior knows stripped brains only, "
+            "so strip the scan first, or say where the brain is with --mask"
+        ),
+    ),
+    (
+        check.found_orientation("LIA"),
+        (
+            "the file does not say where its axes lead; they were found to lead LIA by trying all ways. "
+            "Left and right look nearly alike, so that they may be swapped: give --orientation if you know it"
+        ),
     ),
 ]
 
@@ -54,3 +121,13 @@ def test_what_is_refused(inspect: Inspection, message: str) -> None:
 def test_what_is_tolerated(warning: InputWarning, message: str) -> None:
     assert type(warning) is InputWarning
     assert str(warning) == message
+
+
+def test_what_passes() -> None:
+    check.one_scan(1, has_mask=True, has_channels=True)
+    check.one_scan(9, has_mask=False, has_channels=False)
+    check.one_file([SCAN], Path("data/labels.nii.gz"))
+    check.solid((2, 2, 2))
+    check.has_background(0.05, 0.05)
+    for scale in (0.4, 1, 2.5):
+        check.like_sized(scale)

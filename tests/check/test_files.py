@@ -119,6 +119,8 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         (errno.EDQUOT, "free some space, or write to another disk"),
         (errno.EACCES, "ask for permission there, or choose another folder"),
         (errno.EROFS, "ask for permission there, or choose another folder"),
+        (errno.EFBIG, "the disk or the system allows no file of that size: write to another disk, or raise the limit"),
+        (errno.EEXIST, "a file stands in the way of a folder: choose another path"),
         (errno.ENOENT, "create its folder first"),
         (errno.ENOTDIR, "its parent is a file: name a folder instead"),
         (errno.EISDIR, "it is a folder: name a file inside it"),

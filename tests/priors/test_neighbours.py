@@ -141,6 +141,13 @@ def test_every_window_is_exact_in_single_precision(shape: tuple[int, ...], size:
     np.testing.assert_allclose(neighbour_energy(q, table), slow_energy(q, table), rtol=2e-6)
 
 
+def test_energy_of_many_equal_voxels_keeps_its_digits() -> None:
+    q, table = torch.full((1, CLASSES, 60, 64, 68), 1 / CLASSES), drawn_table(14, 3)
+    torch.testing.assert_close(
+        neighbour_energy(q, table).double(), neighbour_energy(q.double(), table), rtol=1e-6, atol=0
+    )
+
+
 def test_small_probabilities_beside_large_ones_keep_their_digits() -> None:
     q = torch.ones(1, 1, 60, 3, 2)
     q[:, :, 30:] = 1e-6
@@ -172,6 +179,15 @@ def test_gradient_is_the_messages_times_what_comes_from_above() -> None:
     weights = torch.tensor([0.1, 3.0], dtype=torch.float64)
     (neighbour_energy(q, table) * weights).sum().backward()
     torch.testing.assert_close(q.grad, neighbour_messages(q, table) * weights.view(2, 1, 1, 1, 1))
+
+
+def test_a_second_backward_gives_the_same_gradient() -> None:
+    q, table = drawn_q(13, (3, 4, 5)).requires_grad_(), drawn_table(13, 3)
+    energy = neighbour_energy(q, table).sum() * 0.3
+    (first,) = torch.autograd.grad(energy, q, retain_graph=True)
+    (second,) = torch.autograd.grad(energy, q)
+    torch.testing.assert_close(second, first)
+    torch.testing.assert_close(first, neighbour_messages(q, table) * 0.3)
 
 
 def test_second_derivatives_and_those_of_messages_agree_with_finite_differences() -> None:

@@ -220,10 +220,10 @@ def _neighbour_sums(q: Tensor, size: int) -> Tensor:
 
 
 def _window_sums(values: Tensor, size: int, *, strides: Sequence[int], spare: list[Tensor]) -> Tensor:
-    """Add to each value those that follow it in its window, `size` of them at each stride; return the full sums.
+    """Sum the window that begins at each value, `size` steps of each stride wide; return those that are complete.
 
-    Sums of three, and then of sums, where `size` is their product. There is no running sum, whose cost would not
-    depend on `size` at all, because its subtractions cancel digits in float32.
+    Where 3 divides `size`, sums of three are summed: 21 costs 3 + 7 terms. A running sum would cost two whatever the
+    size, but its subtractions cancel digits in float32.
     """
     factors = [factor for factor in (3, size // 3) if factor > 1] if size % 3 == 0 else [size]
     for stride in strides:

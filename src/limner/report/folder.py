@@ -99,7 +99,7 @@ def _compared(case: CaseReport, reference: Path | None, *, table: LabelTable, or
     try:
         scores = evaluate(case.labels, compared.reference, table=table, case=case.name)
     except check.InputError as error:
-        return _noted(case, "reference", error)
+        return _noted(case, "reference", error=error)
     return replace(compared, scores=tuple(scores))
 
 
@@ -111,12 +111,12 @@ def _added(case: CaseReport, layer: str, *, path: Path, orientation: str | None)
         if case.labels is not None:
             check.same_grid(volume.grid, case.labels.grid, case=case.name, names=(layer, "labels"))
     except check.InputError as error:
-        return _noted(case, layer, error)
+        return _noted(case, layer, error=error)
     added: dict[str, Any] = {layer: volume}
     return replace(case, **added)
 
 
-def _noted(case: CaseReport, layer: str, error: check.InputError) -> CaseReport:
+def _noted(case: CaseReport, layer: str, *, error: check.InputError) -> CaseReport:
     """Return a scan with a note that a layer is not shown."""
     return replace(case, notes=(*case.notes, f"{layer} not shown: {error}"))
 

@@ -1,0 +1,262 @@
+"""From file to file: what comes out lies where the scan lies, names the right side, and is right."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from limner import check
+from limner.check import InputError, InputWarning
+from limner.evaluation import evaluate
+from limner.files import open_volume, save_volume
+from limner.inference import (
+    SHIPPED,
+    Options,
+    Segmentation,
+    lost_orientation,
+    segment_scans,
+    segment_volume,
+    with_outliers,
+)
+from limner.methods.mixture import Mixture
+from limner.priors.atlas import Atlas
+from limner.priors.storage import load_prior
+from limner.space import Array, Grid, LabelTable, Volume, reoriented, resampled
+
+TABLE = LabelTable.freesurfer()
+
+
+def mean_dice(found: Volume, expected: Volume) -> float:
+    """The mean over the twelve structures."""
+    rows = evaluate(found, expected, table=TABLE, case="scan", distances=False)
+    return next(row["value"] for row in rows if (row["structure"], row["metric"]) == ("mean", "dice"))
+
+
+# --- on a made-up head
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a scan, its labels, a table and a prior."""
+    return tiny.furnish(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def atlas(home: Path) -> Atlas:
+    return load_prior(home / "prior")
+
+
+@pytest.fixture(scope="module")
+def found(atlas: Atlas) -> Segmentation:
+    """The head, segmented."""
+    return segment_volume(tiny.image(), prior=atlas, posteriors=True)
+
+
+def test_labels_are_found(found: Segmentation) -> None:
+    assert tiny.dice(found.labels.data, tiny.labels().data) > 0.9
+    assert found.orientation is None
+    assert found.labels.kind == "labels"
+
+
+def test_posteriors_sum_to_one_and_explain_the_labels(found: Segmentation) -> None:
+    stacked = np.stack([volume.data for volume in found.posteriors.values()])
+    np.testing.assert_allclose(stacked.sum(0), 1, atol=1e-5)
+    assert list(found.posteriors) == ["background", "rind", "pulp", "stone"]
+    np.testing.assert_array_equal(stacked.argmax(0), found.labels.data)
+
+
+def test_uncertainty_is_entropy(found: Segmentation) -> None:
+    stacked = np.stack([volume.data for volume in found.posteriors.values()]).astype(np.float64)
+    entropy = -(stacked * np.log(np.maximum(stacked, 1e-30))).sum(0)
+    np.testing.assert_allclose(found.uncertainty.data, entropy, atol=1e-4)
+    assert 0 <= found.uncertainty.data.min() < 1e-6
+    assert 0.3 < found.uncertainty.data.max() <= math.log(4)
+
+
+def test_volumes_are_counts_of_voxels(found: Segmentation) -> None:
+    rows = {row["id"]: row for row in found.volumes()}
+    assert set(rows) == {1, 2, 3, 99}
+    for label, name in ((1, "rind"), (2, "pulp"), (3, "stone"), (99, "outliers")):
+        volume = np.count_nonzero(found.labels.data == label) * 8
+        assert rows[label] == {"id": label, "name": name, "structure": name, "volume_mm3": volume}
+
+
+def test_the_same_again(found: Segmentation, atlas: Atlas) -> None:
+    again = segment_volume(tiny.image(), prior=atlas)
+    np.testing.assert_array_equal(again.uncertainty.data, found.uncertainty.data)
+    assert again.posteriors == {}
+
+
+def test_intensities_have_no_unit(found: Segmentation, atlas: Atlas) -> None:
+    scan = tiny.image()
+    brighter = Volume(1000 * scan.data - 7, scan.grid, "image")
+    again = segment_volume(brighter, prior=atlas)
+    assert np.mean(again.labels.data == found.labels.data) > 0.999
+
+
+def test_a_mask_serves_for_an_empty_background(found: Segmentation, atlas: Atlas) -> None:
+    scan = tiny.image()
+    mask = Volume((scan.data != 0).astype(np.int32), scan.grid, "labels")
+    skull = np.random.default_rng(3).normal(80, 30, scan.grid.shape).astype(np.float32)
+    unstripped = Volume(np.where(mask.data > 0, scan.data, skull), scan.grid, "image")
+    with pytest.raises(InputError, match="expected a skull-stripped scan, empty around the brain"):
+        segment_volume(unstripped, prior=atlas)
+    masked = segment_volume(unstripped, prior=atlas, mask=mask)
+    assert np.mean(masked.labels.data == found.labels.data) > 0.999
+
+
+def test_masks_that_do_not_fit(atlas: Atlas) -> None:
+    scan = tiny.image()
+    other = Grid(scan.grid.shape, scan.grid.affine + np.eye(4, k=3))
+    with pytest.raises(InputError, match="mask of 'the scan' has another affine than its image, 1 mm apart"):
+        segment_volume(scan, prior=atlas, mask=Volume(np.ones(other.shape, np.int32), other, "labels"))
+    with pytest.raises(InputError, match="the mask is empty; expected at least one voxel of the brain"):
+        segment_volume(scan, prior=atlas, mask=Volume(np.zeros(other.shape, np.int32), scan.grid, "labels"))
+
+
+def test_a_channel_on_another_grid_helps(atlas: Atlas) -> None:
+    rng = np.random.default_rng(5)
+    truth, noise = tiny.labels(), rng.normal(0, 25, (2, *tiny.GRID.shape))
+    noisy = [np.where(truth.data > 0, tiny.image().data + one, 0).astype(np.float32) for one in noise]
+    first = Volume(noisy[0], truth.grid, "image")
+    second = reoriented(Volume(noisy[1], truth.grid, "image"), "PIR")
+    alone = segment_volume(first, prior=atlas)
+    together = segment_volume(first, prior=atlas, channels=[second])
+    assert tiny.dice(together.labels.data, truth.data) > tiny.dice(alone.labels.data, truth.data) + 0.01
+
+
+def test_outliers_have_a_label_of_their_own(atlas: Atlas) -> None:
+    scan = tiny.image()
+    data = scan.data.copy()
+    data[8:11, 6:9, 10:13] = 400
+    lesioned = Volume(data, scan.grid, "image")
+    kept = segment_volume(lesioned, prior=atlas, method=Mixture(outliers=0.01))
+    assert set(np.unique(kept.labels.data[8:11, 6:9, 10:13])) == {99}
+    assert np.count_nonzero(kept.labels.data == 99) < 40
+    assert kept.table[99].name == "outliers"
+
+
+def test_outliers_take_the_next_free_id_where_99_is_taken() -> None:
+    crowded = with_outliers(LabelTable((*TABLE.subset([2, 3]).labels, TABLE[85], with_outliers(TABLE)[99])))
+    assert crowded.ids.tolist() == [0, 2, 3, 85, 99, 100]
+
+
+@pytest.mark.parametrize(
+    ("ending", "stored", "lost"),
+    [(".npz", {}, True), (".npz", {"affine": np.diag([1, 1, 1.5, 1])}, False), (".mgz", {}, False)],
+)
+def test_who_has_lost_the_orientation(
+    tmp_path: Path, ending: str, stored: dict[str, Array], *, lost: bool
+) -> None:
+    path = tmp_path / f"scan{ending}"
+    if ending == ".npz":
+        np.savez(path, vol_data=tiny.image().data, **stored)
+    else:
+        save_volume(Volume(tiny.image().data, Grid(tiny.GRID.shape, np.eye(4)), "image"), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        assert lost_orientation(open_volume(path)) is lost
+
+
+def test_a_given_orientation_is_believed(found: Segmentation, atlas: Atlas) -> None:
+    fine = tiny.image().data.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    turned = np.ascontiguousarray(np.flip(fine.transpose(2, 0, 1), 1))
+    bare = Volume(turned, Grid(turned.shape, np.eye(4)), "image")
+    given = segment_volume(bare, prior=atlas, orientation="SLA")
+    assert given.orientation == given.grid.orientation == "SLA"
+    np.testing.assert_array_equal(given.labels.grid.affine, np.eye(4))
+    back = np.flip(given.labels.data, 1).transpose(1, 2, 0)[::2, ::2, ::2]
+    assert tiny.dice(back, found.labels.data) > 0.95
+    with pytest.raises(InputError, match="orientation 'up' is not one; expected one letter of each of"):
+        segment_volume(bare, prior=atlas, orientation="up")
+
+
+def test_an_affine_outweighs_a_given_orientation(found: Segmentation, atlas: Atlas) -> None:
+    again = segment_volume(tiny.image(), prior=atlas, orientation="SLA")
+    np.testing.assert_array_equal(again.labels.data, found.labels.data)
+    assert again.orientation is None
+
+
+def test_a_prior_of_something_else_is_refused(atlas: Atlas) -> None:
+    scan = tiny.image()
+    giant = Volume(scan.data, Grid(scan.grid.shape, np.diag([10, 10, 10, 1]) @ np.eye(4)), "image")
+    with pytest.raises(InputError, match=r"fits the scan only at 4\.\d times its size; expected a third to three"):
+        segment_volume(giant, prior=atlas)
+
+
+@pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
+def test_the_manifest_tells_what_was_done(home: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bare.npz", vol_data=tiny.image().data.repeat(2, 0).repeat(2, 1).repeat(2, 2))
+    (tmp_path / "empty.nii").touch()
+    told: list[tuple[str, str]] = []
+    cases = segment_scans(
+        [tmp_path / "bare.npz", tmp_path / "empty.nii", home / "scan.nii.gz"],
+        tmp_path / "out",
+        prior=home / "prior",
+        options=Options(method=Mixture(sweeps=1), orientation="RAS"),
+        progress=lambda case, step: told.append((case, step)),
+    )
+    assert [case.error is None for case in cases] == [True, False, True]
+    assert [case.orientation for case in cases] == ["RAS", None, None]
+    assert any("has no affine" in note for note in cases[0].notes)
+    assert cases[2].notes[-1].startswith("aligned to the prior at ")
+    steps = ("reading", "aligning", "fitting tissues", "labelling")
+    assert told == [*(("bare", step) for step in steps), ("empty", "reading"), *(("scan", step) for step in steps)]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [case["name"] for case in manifest["cases"]] == ["bare", "empty", "scan"]
+    assert manifest["options"]["method"]["sweeps"] == 1
+
+
+def test_a_mistake_of_ours_stops_no_other_scan(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("limner.inference.segment_volume", broken)
+    (case,) = segment_scans([home / "scan.nii.gz"], tmp_path / "out", prior=home / "prior")
+    assert case.error == "ZeroDivisionError: oh"
+
+
+# --- on real scans
+
+
+@pytest.fixture(scope="module")
+def person(real_data: Path) -> Volume:
+    """A person at 2 mm, which is four times as quick."""
+    scan = open_volume(real_data / "brains/person-5/brainmask.mgz")
+    return resampled(scan, scan.grid.spaced(2))
+
+
+@pytest.fixture(scope="module")
+def brain(person: Volume) -> Segmentation:
+    """The person, segmented with the prior that ships."""
+    return segment_volume(person, posteriors=True)
+
+
+@pytest.fixture(scope="module")
+def patient(real_data: Path) -> dict[str, Volume]:
+    """A patient's T1, T2 and FLAIR at 2 mm, and the lesions."""
+    volumes = {name: open_volume(real_data / f"flair_ms/patient-1/{name}.nii.gz") for name in ("t1", "t2", "flair")}
+    volumes["lesion"] = open_volume(real_data / "flair_ms/patient-1/lesion.nii.gz", kind="labels")
+    return {name: resampled(volume, volume.grid.spaced(2)) for name, volume in volumes.items()}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("ending", [".mgz", ".nii.gz"])
+def test_geometry_comes_back_to_the_bit(
+    person: Volume, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    save_volume(person, tmp_path / f"scan{ending}")
+    scan = open_volume(tmp_path / f"scan{ending}")
+    # What is labelled does not matter here, only where the labels lie.
+    flat = Segmentation(
+        Volume(np.int32(scan.data > 0), scan.grid, "labels", scan.header),
+        Volume(scan.data, scan.grid, "image", scan.header), {}, None, scan.grid, None, TABLE,
+    )  # fmt: skip
+    monkeypatch.setattr("limner.inference.segment_volume", lambda *_, **__: flat)
+    del home
