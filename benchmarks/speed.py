@@ -223,6 +223,26 @@ def commands(repeats: int) -> list[str]:
     ]
 
 
+def scan(repeats: int) -> list[str]:
+    """Return a table's lines: one stripped 1 mm scan through `limner segment`, alignment and report included."""
+    if "LIMNER_DATA" not in os.environ:
+        return ["LIMNER_DATA was not set."]
+    image = Path(os.environ["LIMNER_DATA"], "brains", "person-1", "brainmask.mgz")
+    seconds, peaks = [], []
+    for _ in track(range(repeats), "limner segment"):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [str(Path(sys.executable).parent / "limner"), "segment", str(image), "-o", folder]
+            began = time.perf_counter()
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise RuntimeError(f"limner segment ended with status {status}")
+            seconds.append(time.perf_counter() - began)
+            peaks.append(usage.ru_maxrss / 1e6)
+    row = f"| `limner segment person-1/brainmask.mgz` | {_seconds(seconds)} | {statistics.median(peaks):.2f} |"
+    return ["| command | median s | fastest to slowest s | peak GB |", "|---|---|---|---|", row]
+
+
 def _seconds(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds):.3f} | {min(seconds):.3f} to {max(seconds):.3f}"
 
@@ -230,11 +250,13 @@ def _seconds(seconds: Sequence[float]) -> str:
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "python -c 'import limner'": [sys.executable, "-c", "import limner"],
+    "limner --help": [str(Path(sys.executable).parent / "limner"), "--help"],
 }
 SECTIONS: dict[str, Callable[[int], list[str]]] = {
     "Neighbour table: the counts of one map": functools.partial(compared, "counts"),
     "Neighbour energy and its gradient": functools.partial(compared, "energy"),
     "Commands": commands,
+    "One scan": scan,
 }
 
 
