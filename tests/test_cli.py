@@ -204,6 +204,8 @@ def begun(home: Path, out: Path, *, scans: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in the background hands down an ignored SIGINT, which would make the child deaf to it too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 no threads here
     )
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until and not finished(out):
