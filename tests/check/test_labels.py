@@ -15,6 +15,14 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.unknown_labels({99: 2}, "prediction of 'sub-07'"),
+        (
+            "prediction of 'sub-07' has labels that the label table does not know: 99 (2 voxels); "
+            "expected ids of the table: give a table that names them with --labels TABLE, "
+            "or count them as background with --fold-unknown"
+        ),
+    ),
+    (
         lambda: check.unknown_id(99, 14),
         "label 99 is not in the label table; expected one of its 14 ids: choose one, or extend the table",
     ),

@@ -41,7 +41,19 @@ WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation"}
 BRINGS_TORCH = frozenset({"torch", "monai", "lightning", "lightning_fabric"})
 
 # What takes long to load, and so is imported inside the function that needs it or by the rooms that are about it.
-HEAVY = ("torch", "pandas", "matplotlib", "SimpleITK", "scipy", "numba", "nilearn", "sklearn", "monai")
+HEAVY = (
+    "torch",
+    "pandas",
+    "matplotlib",
+    "SimpleITK",
+    "scipy",
+    "numba",
+    "nilearn",
+    "sklearn",
+    "monai",
+    "lightning_fabric",
+    "tensorboard",
+)
 
 
 def imported(module: Module) -> Iterator[tuple[int, str]]:

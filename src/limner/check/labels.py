@@ -12,11 +12,12 @@ def unknown_labels(counts: Mapping[int, int], name: object) -> InputError:
 
     Args:
         counts: for each unknown id, how many voxels have it.
-        name: the label map's file or case.
+        name: the label map's file or case, or words that end in one, in quotes.
     """
+    named = name if str(name).endswith("'") else f"'{name}'"
     listed = ", ".join(f"{label} ({count} voxel{'s' * (count > 1)})" for label, count in counts.items())
     return InputError(
-        f"'{name}' has labels that the label table does not know: {listed}; expected ids of the table: "
+        f"{named} has labels that the label table does not know: {listed}; expected ids of the table: "
         "give a table that names them with --labels TABLE, or count them as background with --fold-unknown"
     )
 

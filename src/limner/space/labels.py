@@ -20,6 +20,8 @@ from limner import check
 
 BACKGROUND = "background"
 REST = "rest"
+#: Class of a voxel, or presence of a target in an image, that nobody annotated.
+IGNORE = -1
 # Label maps are also stored as float32, which holds every whole number up to here and no further.
 LARGEST_ID = 2**24
 LEFT = re.compile(r"(?<![a-z])(left|lh|l)(?![a-z])", re.IGNORECASE)
