@@ -86,6 +86,15 @@ class PlacedAtlas:
         """The parts of the K classes."""
         return self.atlas.parts
 
+    @property
+    def neighbours(self) -> NeighbourTable | None:
+        """Which classes lie beside which, if that is known."""
+        return self.atlas.neighbours
+
+    def parts_within(self, mask: Tensor) -> Tensor:
+        """Return (N, P) floored and normalised probabilities of the parts at a mask's N voxels, (*S) or (1, *S)."""
+        return self.part_probability()[:, mask.view(self.grid.shape)].T.contiguous()
+
     def part_probability(self) -> Tensor:
         """Return (P, *S) probabilities of the parts, floored and normalised."""
         atlas = self.atlas

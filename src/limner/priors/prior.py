@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from limner.priors.neighbours import NeighbourTable
     from limner.space import Array, Grid
 
 
@@ -32,17 +33,31 @@ class Parts:
 
 
 class PlacedPrior(Protocol):
-    """A prior on one scan's grid: K classes, P parts, S the grid's shape."""
+    """A prior on one scan's grid: K classes, P parts, S the grid's shape.
+
+    That of a batch of scans has maps with a leading axis, (B, K, *S) and (B, P, *S), and takes masks (B, *S).
+    """
 
     @property
     def parts(self) -> Parts:
         """The parts that the classes are made of."""
+
+    @property
+    def neighbours(self) -> NeighbourTable | None:
+        """Which classes lie beside which, if that is known."""
+
+    @property
+    def neighbour_weight(self) -> float:
+        """Weight of the neighbours' energy."""
 
     def log_probability(self) -> Tensor:
         """Return (K, *S) nats, normalised over the classes."""
 
     def part_probability(self) -> Tensor:
         """Return (P, *S) probabilities of the parts, floored and normalised."""
+
+    def parts_within(self, mask: Tensor) -> Tensor:
+        """Return (N, P) probabilities of the parts at the N voxels of a mask (*S), floored and normalised."""
 
     def energy(self, q: Tensor) -> Tensor:
         """Return the expected -log p of segmentations `q` (B, K, *S): (B,) nats, without the entropy of `q`."""

@@ -21,6 +21,8 @@ from limner.space import Grid, LabelTable
 FORMAT = "limner prior 1"
 DESCRIPTION = "prior.json"
 TENSORS = "tensors.safetensors.xz"
+#: The prior that ships with the package.
+SHIPPED = Path(__file__).parents[1] / "atlases" / "brain"
 
 
 def claim(path: str | Path) -> None:

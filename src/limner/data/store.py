@@ -1,0 +1,207 @@
+"""Scans prepared once, placed once, and kept as memory maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from limner import check
+from limner.data.cohort import Case
+from limner.data.scan import Preparation, Scan, found_axes, prepared
+from limner.files import open_volume
+from limner.priors.atlas import Atlas
+from limner.priors.dense import part_maps
+from limner.space import Array, LabelTable
+
+#: Changes whenever what is kept, or how it is computed, changes.
+VERSION = 1
+PLACEMENT = "placement.json"
+WORLD = "world.json"
+
+#: Finds the (4, 4) transform from a scan's world to a prior's, mm.
+Placer: TypeAlias = Callable[[Scan], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan ready to be learned from: memory maps.
+
+    Args:
+        case: whose it is.
+        image: (C, *S) float32, standardised inside the mask and 0 outside.
+        mask: (*S) bool.
+        labels: (*S) int16 class indices, or IGNORE.
+        parts: (*S, P) float16, the prior's parts at each voxel side by side, if there is a prior.
+        world: (D+1, D+1), voxel indices to mm of the prior's world, or of the scan's without a prior.
+    """
+
+    case: Case
+    image: Array
+    mask: Array
+    labels: Array
+    parts: Array | None
+    world: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis, S."""
+        return tuple(self.mask.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A folder of prepared scans, which fills as they are asked for. It may be deleted at any time.
+
+    Args:
+        folder: made if need be.
+        preparation: of the scans.
+        table: of the label maps' ids.
+        prior: whose parts are kept with each scan, if any.
+        place: finds where a scan lies in the prior's world; without it, scans lie there already.
+        placer: name and version of `place`: another is asked again.
+    """
+
+    folder: Path
+    preparation: Preparation
+    table: LabelTable | None = None
+    prior: Atlas | None = None
+    place: Placer | None = None
+    placer: str = ""
+
+    def prepared(self, case: Case) -> Prepared:
+        """Return a case as it is kept, having prepared it if it is new or has changed.
+
+        Raises:
+            InputError: for what is wrong with its files.
+        """
+        folder = self.folder / f"{case.name}-{self._key(case)}"
+        if not folder.is_dir():
+            self._keep(case, folder)
+        arrays = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
+        world = np.array(json.loads((folder / WORLD).read_text(encoding="utf-8")))
+        return Prepared(case, arrays["image"], arrays["mask"], arrays["labels"], arrays.get("parts"), world)
+
+    def placed(self, case: Case) -> tuple[Scan, Array]:
+        """Return a case made ready, and the transform (D+1, D+1) from its world to the prior's, mm.
+
+        Raises:
+            InputError: for what is wrong with its files.
+        """
+        if self.prior is None or self.place is None:
+            scan = _scan(case, self.preparation, table=self.table)
+            return scan, np.eye(scan.grid.dimensions + 1)
+        transform, orientation = self._placement(case, self.place)
+        return _scan(case, self.preparation, table=self.table, orientation=orientation), transform
+
+    def _placement(self, case: Case, place: Placer) -> tuple[Array, str | None]:
+        """Return the transform of a case, found once in its own voxels, and the axes that it starts from."""
+        own = Preparation(margin=self.preparation.margin)
+        bare = replace(case, labels=None)
+        folder = self.folder / f"{case.name}-{_hashed(_files(bare), own, knowledge=[self._prior_hash, self.placer])}"
+        path = folder / PLACEMENT
+        if not path.is_file():
+            scan = _scan(bare, own)
+            check.solid(scan.grid.shape)
+            transform, orientation = place(scan), case.orientation
+            if not scan.oriented:
+                orientation, transform = found_axes(scan, transform)
+            content = {"transform": np.asarray(transform).tolist(), "orientation": orientation}
+            _write(folder, {}, text={PLACEMENT: content})
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return np.array(found["transform"]), found["orientation"]
+
+    def _keep(self, case: Case, folder: Path) -> None:
+        """Prepare a case and write it to a folder, which appears whole or not at all."""
+        scan, transform = self.placed(case)
+        grid = scan.grid.moved(transform)
+        arrays = {
+            "image": scan.standardised().numpy(),
+            "mask": scan.mask.numpy(),
+            "labels": scan.labels.numpy().astype(np.int16),
+        }
+        if self.prior is not None:
+            check.solid(grid.shape)
+            arrays["parts"] = part_maps(self.prior, grid)
+        _write(folder, arrays, text={WORLD: grid.affine.tolist()})
+
+    def _key(self, case: Case) -> str:
+        """Return what changes whenever the case, or what is made of it, does."""
+        return _hashed(_files(case), self.preparation, knowledge=[self._prior_hash, self.placer, self._table_hash])
+
+    @cached_property
+    def _table_hash(self) -> str:
+        """What changes whenever the table does."""
+        return hashlib.sha256(json.dumps(self.table and self.table.as_dict()).encode()).hexdigest()
+
+    @cached_property
+    def _prior_hash(self) -> str:
+        """What changes whenever the prior's maps do."""
+        if self.prior is None:
+            return ""
+        digest = hashlib.sha256(json.dumps(self.prior.table.as_dict()).encode())
+        for array in (self.prior.grid.affine, self.prior.maps.rows, self.prior.maps.weights):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def _scan(
+    case: Case, preparation: Preparation, *, table: LabelTable | None = None, orientation: str | None = None
+) -> Scan:
+    """Open a case and make it ready."""
+    first, *others = case.images
+    return prepared(
+        open_volume(first),
+        channels=[open_volume(path) for path in others],
+        labels=open_volume(case.labels, kind="labels") if case.labels else None,
+        mask=open_volume(case.mask, kind="labels") if case.mask else None,
+        orientation=orientation or case.orientation,
+        table=table,
+        preparation=preparation,
+        name=case.name,
+    )
+
+
+def _files(case: Case) -> list[Any]:
+    """Return what tells a case's files, as they are now, from others."""
+    paths = [path.absolute() for path in (*case.images, case.labels, case.mask) if path]
+    for path in paths:
+        check.existing_file(path)
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return [states, len(case.images), bool(case.labels), bool(case.mask), case.orientation]
+
+
+def _hashed(files: list[Any], preparation: Preparation, *, knowledge: list[str]) -> str:
+    """Return a short hash of everything that decides what is kept; `knowledge` is of prior, placer and table."""
+    content = json.dumps([VERSION, files, preparation.model_dump(), knowledge])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _write(folder: Path, arrays: dict[str, Array], *, text: dict[str, Any]) -> None:
+    """Write arrays and JSON as a folder, which appears whole or not at all.
+
+    Raises:
+        InputError: if the disk refuses.
+    """
+    temporary = folder.with_name(f".{secrets.token_hex(4)}-{folder.name}")
+    try:
+        temporary.mkdir(parents=True)
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        for name, content in text.items():
+            (temporary / name).write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(folder)
+    except OSError as error:
+        # Another process may have been quicker; what it wrote is the same.
+        if not folder.is_dir():
+            raise check.unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
