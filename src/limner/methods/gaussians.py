@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from limner.priors.prior import Parts
+
 #: Voxels whose likelihoods are computed at a time.
-CHUNK = 1 << 18
+CHUNK = 1 << 15
 #: Smallest variance of a component, as a share of the image's.
 SMALLEST_VARIANCE = 1e-3
 #: Smallest sd of a component, as a share of the image's largest value: means are not known better than to rounding.
@@ -68,10 +70,8 @@ class Gaussians:
         """Return (T, N) nats: log p(value | tissue) for values (C, N)."""
         tissues = int(self.tissue_of.max()) + 1
         densities = values.new_empty(tissues, values.shape[1])
-        for begin in range(0, values.shape[1], CHUNK):
-            part = self.component_log_density(values[:, begin : begin + CHUNK])
-            for tissue in range(tissues):
-                densities[tissue, begin : begin + CHUNK] = part[self.tissue_of == tissue].logsumexp(0)
+        for chunk, part in zip(torch.split(densities, CHUNK, 1), torch.split(values, CHUNK, 1), strict=True):
+            chunk.copy_(_by_log(self.component_log_density(part), self.tissue_of))
         return densities
 
 
@@ -115,6 +115,77 @@ def fit_gaussians(
         weights = joint.sub_(total).exp_()
         gaussians = _updated(values, weights, old=gaussians, anchor=anchor, strengths=strengths)
     return gaussians, evidence
+
+
+def fit_to_classes(
+    values: Tensor, parts: Tensor, q: Tensor, *, of: Parts, settings: GaussianSettings, rounds: int = 6
+) -> Gaussians:
+    """Fit tissues' Gaussians to the intensities of one scan whose voxels' classes are known, or nearly.
+
+    Only what the classes leave open, the tissue inside a class and the component inside a tissue, is found by EM.
+
+    Args:
+        values: (C, N) intensities.
+        parts: (N, P) prior probabilities of the parts, positive.
+        q: (N, K) probabilities of the classes.
+        of: what the parts belong to.
+        settings: how the Gaussians are tied down.
+        rounds: EM steps.
+
+    Source: the M-step of Van Leemput et al. 1999 under a segmentation that somebody else proposes.
+    """
+    given = parts / _by_class(parts, of, classes=q.shape[1])[:, of.class_of]  # p(part | class, place)
+    counts = torch.tensor([settings.components.get(name, 1) for name in of.tissues])
+    tissue_of = torch.arange(len(of.tissues)).repeat_interleave(counts)
+    shares = q[:, of.class_of] * given
+    gaussians = _started(values, _by_tissue(shares, of), tissue_of=tissue_of)
+    mass, anchor = (_by_tissue(parts, of).sum(1) / counts)[tissue_of], gaussians.means
+    strengths = (settings.mean_strength * mass * (counts == 1)[tissue_of], settings.variance_strength * mass)
+    for _ in range(rounds):
+        components = gaussians.component_log_density(values)
+        densities = _by_log(components, gaussians.tissue_of)
+        likely = given * (densities - densities.amax(0)).exp_().T[:, of.tissue_of]
+        shares = q[:, of.class_of] * likely / _by_class(likely, of, classes=q.shape[1])[:, of.class_of].clamp_min(1e-30)
+        weights = _by_tissue(shares, of)[tissue_of] * (components - densities[tissue_of]).exp_()
+        gaussians = _updated(values, weights, old=gaussians, anchor=anchor, strengths=strengths)
+    return gaussians
+
+
+def class_evidence(gaussians: Gaussians, values: Tensor, parts: Tensor, *, of: Parts, classes: int) -> Tensor:
+    """Return (N, K) nats: log p(class, value | place), up to a constant at each voxel.
+
+    Args:
+        gaussians: of the tissues.
+        values: (C, N) intensities.
+        parts: (N, P) prior probabilities of the parts.
+        of: what the parts belong to.
+        classes: K.
+
+    Source: Van Leemput et al. 1999, the E-step; several parts in a class are our own.
+    """
+    evidence = parts.new_empty(len(parts), classes)
+    for begin in range(0, len(parts), CHUNK):
+        place = slice(begin, begin + CHUNK)
+        density = gaussians.log_density(values[:, place])
+        likely = (density - density.amax(0)).exp_().T[:, of.tissue_of] * parts[place]
+        evidence[place] = _by_class(likely, of, classes=classes).clamp_min_(1e-30).log_()
+    return evidence
+
+
+def _by_class(parts: Tensor, of: Parts, *, classes: int) -> Tensor:
+    """Return (N, K) sums over the parts (N, P) of each class."""
+    return parts @ torch.nn.functional.one_hot(of.class_of, classes).to(parts)
+
+
+def _by_tissue(parts: Tensor, of: Parts) -> Tensor:
+    """Return (T, N) sums over the parts (N, P) of each tissue."""
+    return (parts @ torch.nn.functional.one_hot(of.tissue_of, len(of.tissues)).to(parts)).T
+
+
+def _by_log(components: Tensor, tissue_of: Tensor) -> Tensor:
+    """Return (T, N) log-sums over the components (G, N) of each tissue."""
+    groups = [components[tissue_of == tissue] for tissue in range(int(tissue_of.max()) + 1)]
+    return torch.stack([group[0] if len(group) == 1 else group.logsumexp(0) for group in groups])
 
 
 def uniform_log_density(values: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""Losses: pure functions, means over what is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Voxels worked on at a time: what is computed of them stays in the processor's cache.
+CHUNK = 1 << 15
+#: Score of a class that is ruled out: its probability is 0, and finite sums stay finite.
+RULED_OUT = -1e30
+
+
+def free_energy(scores: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sum_k q_k (ln q_k - evidence_k) of each voxel, and q = softmax(scores).
+
+    Its least value is that of the posterior, q_k proportional to exp(evidence_k), where it is minus the log of the sum
+    of exp(evidence). Gradients are written out, so that forward keeps two tensors as large as the scores and backward
+    makes one; the evidence gets none.
+
+    Args:
+        scores: (N, K) float32; RULED_OUT or less for a class that cannot be.
+        evidence: (N, K) nats, finite: the log of p(class) p(value | class), up to a constant.
+
+    Returns:
+        (N,) nats and (N, K) probabilities, both differentiable.
+
+    Source: Yu et al. 2020 (SAE), the KL term and the reconstruction term of its loss, with the expectation over q taken
+    exactly where the reconstruction of a voxel depends on its own class alone.
+    """
+    energy, q = _FreeEnergy.apply(scores, evidence)  # type: ignore[no-untyped-call]
+    return energy, q
+
+
+class _FreeEnergy(torch.autograd.Function):
+    """The free energy by chunks of voxels."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
+        q, slope = torch.empty_like(scores), torch.empty_like(scores)
+        energy = scores.new_empty(len(scores))
+        parts = (torch.split(part, CHUNK) for part in (scores, evidence, q, slope, energy))
+        for score, known, share, gap, total in zip(*parts, strict=True):
+            log_share = score.log_softmax(1)
+            torch.exp(log_share, out=share)
+            torch.sub(log_share, known, out=gap)
+            torch.sum(share * gap, 1, out=total)
+        ctx.save_for_backward(q, slope)
+        return energy, q
+
+    @staticmethod
+    def backward(ctx: Any, to_energy: Tensor, to_q: Tensor) -> tuple[Tensor, None]:
+        q, slope = ctx.saved_tensors
+        gradient = torch.empty_like(q)
+        parts = (torch.split(part, CHUNK) for part in (q, slope, to_energy[:, None], to_q, gradient))
+        for share, gap, weight, other, target in zip(*parts, strict=True):
+            pull = torch.addcmul(other, gap, weight)
+            pull = pull.sub_((share * pull).sum(1, keepdim=True))
+            torch.mul(share, pull, out=target)
+        return gradient, None
+
+
+def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of -ln p(label) over voxels, nats; 0, with gradients of 0, if there are none.
+
+    Args:
+        scores: (N, K) of the voxels that somebody labelled.
+        labels: (N,) int64 class indices.
+
+    Source: maximum likelihood.
+    """
+    total = torch.nn.functional.cross_entropy(scores, labels, reduction="sum")
+    return total / max(1, len(labels))
+
+
+def soft_dice(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return 1 - the soft Dice, the mean over the classes but the background that the labels show; 0 if none.
+
+    Args:
+        scores: (N, K) of the voxels of one scan that somebody labelled.
+        labels: (N,) int64 class indices.
+
+    Source: Milletari et al. 2016 (V-Net), with squares in the denominator as printed there.
+    """
+    shares = scores.softmax(1)
+    voxels = torch.bincount(labels, minlength=scores.shape[1]).to(shares)
+    right = shares.gather(1, labels[:, None])[:, 0]
+    overlap = torch.zeros_like(voxels).index_add(0, labels, right)
+    dice = 2 * overlap / (shares.square().sum(0) + voxels).clamp_min(1e-6)
+    there = (voxels > 0).to(shares)[1:]
+    return ((1 - dice[1:]) * there).sum() / there.sum().clamp_min(1)

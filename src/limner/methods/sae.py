@@ -1,0 +1,166 @@
+"""SAE: an auto-encoder whose code is the segmentation, learned from scans without labels under a prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from limner import check
+from limner.config import Settings
+from limner.data.batch import Batch
+from limner.losses import free_energy
+from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_classes
+from limner.methods.method import Task
+from limner.methods.scoring import Scoring, ScoringOptions, class_probability, per_scan, rows_within, spread
+from limner.networks.layers import CONVOLUTION, LAYOUT
+from limner.priors.neighbours import neighbour_energy
+from limner.priors.prior import PlacedPrior
+
+#: Voxels of a scan that its Gaussians are fitted on, and EM steps; more change nothing but the time.
+FITTED_ON, ROUNDS = 25_000, 4
+#: Temperature of the relaxed samples.
+TEMPERATURE = 2 / 3
+#: Errors that the variance is a mean of, and how the public code rounds and bounds the weight that follows from it.
+REMEMBERED, LARGEST_WEIGHT = 16, 500.0
+
+
+class SAEOptions(ScoringOptions):
+    """What a recipe may say about SAE.
+
+    Args:
+        likelihood: "gaussian", each scan's own Gaussians in closed form, or "decoder", a convolution that reconstructs
+            the scan from a sample of its segmentation.
+        data_weight: of the likelihood; 0 learns the prior alone, to begin with.
+        neighbour_weight: of the neighbours' energy, beta; without it what the prior holds for right, 0 for none.
+        variance: of the decoder's error: "fixed" takes `precision`; "estimated" the mean over the last 16 steps, and no
+            likelihood before there are as many; "rounded" the same to a power of ten, with the weight at most 500.
+        precision: weight of the decoder's squared error, if the variance is fixed.
+    """
+
+    likelihood: Literal["gaussian", "decoder"] = "gaussian"
+    data_weight: Annotated[float, Field(ge=0)] = 1.0
+    neighbour_weight: Annotated[float, Field(ge=0)] | None = None
+    variance: Literal["estimated", "rounded", "fixed"] = "estimated"
+    precision: Annotated[float, Field(gt=0)] = 1.0
+
+
+class SAE(Scoring):
+    """Segmenter that learns to encode scans as segmentations that explain them.
+
+    Its loss, in nats per voxel, is the KL divergence of the encoder's q from the location prior, minus the expected
+    log-likelihood of the scan, plus the expected energy of the neighbours.
+
+    Source: Yu et al. 2020 (SAE), eqs. 4 to 9. Departures: losses are means over voxels, not sums; voxels outside the
+    brain do not count; with Gaussians, fitted anew at each step to what q proposes, the expectation is exact and there
+    is nothing to sample.
+    """
+
+    Options = SAEOptions
+    options: SAEOptions
+
+    def __init__(self, task: Task, options: Settings) -> None:
+        super().__init__(task, options)
+        if self.options.likelihood == "decoder":
+            self.decoder = _Decoder(task)
+
+    def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the loss terms, nats per voxel.
+
+        Raises:
+            InputError: without a prior.
+        """
+        if prior is None:
+            raise check.prior_needed("sae")
+        scores = rows_within(self.network(batch.image), batch.mask)
+        parts = prior.parts_within(batch.mask)
+        location = class_probability(parts, prior.parts)
+        scores = self.ruled(scores, location)
+        weights = per_scan(batch.mask)
+        closed = self.options.likelihood == "gaussian" and self.options.data_weight > 0
+        evidence = self._evidence(batch, prior, scores=scores, parts=parts) if closed else location.log()
+        energy, q = free_energy(scores, evidence)
+        terms = {"fit" if closed else "prior": (weights * energy).sum()}
+        beta = self._beta(prior)
+        if beta > 0 and self.options.data_weight > 0 and prior.neighbours is not None:
+            voxels = batch.mask.flatten(1).sum(1).clamp_min(1)
+            between = neighbour_energy(spread(q, batch.mask), prior.neighbours)
+            terms["neighbours"] = beta * (between / voxels).mean()
+        if self.options.likelihood == "decoder":
+            terms["reconstruction"] = self._reconstruction(batch, scores, weights=weights)
+        yield "model", terms
+
+    def _beta(self, prior: PlacedPrior) -> float:
+        """Return the weight of the neighbours' energy."""
+        own = self.options.neighbour_weight
+        return prior.neighbour_weight if own is None else own
+
+    @torch.no_grad()
+    def _evidence(self, batch: Batch, prior: PlacedPrior, *, scores: Tensor, parts: Tensor) -> Tensor:
+        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians, fitted to what q proposes."""
+        values = rows_within(batch.image, batch.mask).T.contiguous()
+        found = torch.empty_like(scores)
+        begin = 0
+        for voxels in batch.mask.flatten(1).sum(1).tolist():
+            place = slice(begin, begin + voxels)
+            few = slice(begin, begin + voxels, max(1, voxels // FITTED_ON))
+            begin += voxels
+            gaussians = fit_to_classes(
+                values[:, few],
+                parts[few],
+                scores[few].softmax(1),
+                of=prior.parts,
+                settings=GaussianSettings(rounds=ROUNDS),
+            )
+            log_joint = class_evidence(
+                gaussians, values[:, place], parts[place], of=prior.parts, classes=scores.shape[1]
+            )
+            found[place] = log_joint
+        return found
+
+    def _reconstruction(self, batch: Batch, scores: Tensor, *, weights: Tensor) -> Tensor:
+        """Return minus the expected log-likelihood of the decoder's reconstruction, nats per voxel, by one sample."""
+        sample = nn.functional.gumbel_softmax(scores, tau=TEMPERATURE, hard=True)
+        drawn = self.decoder(spread(sample, batch.mask))
+        residual = (rows_within(drawn, batch.mask) - rows_within(unit_range(batch.image), batch.mask)).square().sum(1)
+        error = (weights * residual).sum()
+        weight = self.options.precision if self.options.variance == "fixed" else self.decoder.weight(error.detach())
+        if self.options.variance == "rounded" and weight > 0:
+            weight = rounded(weight)
+        return self.options.data_weight * weight * error
+
+
+class _Decoder(nn.Module):
+    """One convolution from a segmentation to an image in 0 to 1, and the errors it made of late."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.convolution = CONVOLUTION[task.dimensions](task.classes, task.channels, 3, padding=1)
+        self.to(memory_format=LAYOUT[task.dimensions])  # type: ignore[call-overload]
+        self.register_buffer("errors", torch.full((REMEMBERED,), -1.0))
+        self.errors: Tensor
+
+    def forward(self, segmentation: Tensor) -> Tensor:
+        """Return images (B, C, *S) of segmentations (B, K, *S)."""
+        image: Tensor = self.convolution(segmentation).sigmoid()
+        return image
+
+    def weight(self, error: Tensor) -> float:
+        """Return 1 / (2 variance) by the errors remembered, 0 until they are enough, and remember one more."""
+        known = self.errors.clone()
+        self.errors.copy_(torch.cat([known[1:], error.reshape(1).to(known)]))
+        return 0.0 if (known < 0).any() else float(0.5 / known.mean().clamp_min(1e-12))
+
+
+def unit_range(image: Tensor) -> Tensor:
+    """Return standardised intensities brought from -3 to 3 into 0 to 1, as the decoder's sigmoid gives them."""
+    return ((image + 3) / 6).clamp(0, 1)
+
+
+def rounded(weight: float) -> float:
+    """Return a weight whose variance is rounded to a power of ten, at most LARGEST_WEIGHT, as in the public code."""
+    exponent = round(float(torch.tensor(0.5 / weight).log10()))
+    return min(0.5 / 10.0**exponent, LARGEST_WEIGHT)

@@ -1,0 +1,98 @@
+"""What methods share whose network gives every voxel a score for each class."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from limner.config import Settings
+from limner.losses import RULED_OUT
+from limner.methods.method import Task, Trainable
+from limner.networks.options import NetworkOptions
+from limner.priors.prior import Parts, PlacedPrior
+
+
+class ScoringOptions(Settings):
+    """What a recipe may say about any of them.
+
+    Args:
+        network: that gives the scores.
+        level: finest level of a pyramid that is used: 1 at twice the voxel size that the model is for.
+        support: classes less likely than this at a place, says the prior, are ruled out there; 0 rules out none.
+    """
+
+    network: NetworkOptions = NetworkOptions()
+    level: Literal[0, 1] = 0
+    support: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+
+
+class Scoring(Trainable):
+    """A method that labels voxels by the scores of one network."""
+
+    Options = ScoringOptions
+    options: ScoringOptions
+
+    def __init__(self, task: Task, options: Settings) -> None:
+        super().__init__(task, options)
+        made, level = self.options.network.made, self.options.level
+        self.network = made(task.channels, task.classes, dimensions=task.dimensions, level=level)
+
+    @property
+    def stride(self) -> int:
+        """Image sizes are padded to multiples of this, in voxels."""
+        return self.network.stride
+
+    @property
+    def context(self) -> int:
+        """Voxels around a voxel, on each side, that its prediction depends on."""
+        return self.network.context
+
+    def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:
+        """Return (B, K, *S) float32 probabilities; outside the mask all is background.
+
+        Args:
+            image: (B, C, *S), standardised as in a batch.
+            prior: on the same voxels, for what it rules out.
+            mask: (B, *S) bool, what is to be segmented.
+        """
+        inside = torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
+        scores = rows_within(self.network(image), inside)
+        if prior is not None and self.options.support > 0:
+            location = class_probability(prior.parts_within(inside), prior.parts)
+            scores = self.ruled(scores, location)
+        return spread(scores.softmax(1), inside)
+
+    def ruled(self, scores: Tensor, location: Tensor) -> Tensor:
+        """Return scores (N, K) with RULED_OUT where the prior's probability (N, K) is below the support."""
+        # The likeliest class stays, so that something does.
+        least = location.amax(1, keepdim=True).clamp_max(self.options.support)
+        return scores.masked_fill(location < least, RULED_OUT)
+
+
+def rows_within(maps: Tensor, mask: Tensor) -> Tensor:
+    """Return (N, K) float32: maps (B, K, *S) at the N voxels of a mask (B, *S)."""
+    return maps.movedim(1, -1)[mask].float()
+
+
+def spread(rows: Tensor, mask: Tensor) -> Tensor:
+    """Return (B, K, *S) probabilities: rows (N, K) at the N voxels of a mask (B, *S), and background elsewhere.
+
+    A voxel's classes lie side by side in memory.
+    """
+    dense = rows.new_zeros(*mask.shape, rows.shape[1])
+    dense[..., 0] = 1
+    return dense.index_put((mask,), rows).movedim(-1, 1)
+
+
+def class_probability(parts: Tensor, of: Parts) -> Tensor:
+    """Return (N, K) probabilities of the classes, given those (N, P) of their parts."""
+    return parts @ torch.nn.functional.one_hot(of.class_of).to(parts)
+
+
+def per_scan(mask: Tensor) -> Tensor:
+    """Return (N,) weights of the voxels of a mask (B, *S), with which a sum is the mean over scans of a scan's mean."""
+    voxels = mask.flatten(1).sum(1)
+    return (1 / (len(mask) * voxels.clamp_min(1))).repeat_interleave(voxels)
