@@ -1,0 +1,125 @@
+"""What a run is made of: scans, labels, a prior, and the method that a stage trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limner import check
+from limner.data.cohort import Case, read_cohort, split
+from limner.data.loader import Loader
+from limner.data.scan import Preparation, Scan
+from limner.data.store import Store
+from limner.methods import method_class
+from limner.methods.method import Task, Trainable
+from limner.methods.placement import place_scan
+from limner.priors.atlas import Atlas
+from limner.priors.storage import SHIPPED, load_prior
+from limner.space import Array, LabelTable
+from limner.training.recipe import BRAIN, Recipe, Stage
+
+#: Name and version of how scans are placed: another is done again.
+PLACER = "affine 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """Everything that a recipe names, opened.
+
+    Args:
+        recipe: that names it.
+        cache: folder for prepared scans.
+        training: the scans to learn from.
+        validation: those kept out.
+        prior: of the recipe, if any.
+        table: of the label maps' ids.
+    """
+
+    recipe: Recipe
+    cache: Path
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    prior: Atlas | None
+    table: LabelTable
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, cache: Path) -> Materials:
+        """Open what a recipe names.
+
+        Raises:
+            InputError: for a prior, a table or scans that cannot be used, and scans without labels where they teach.
+        """
+        data, prior = recipe.data, recipe.prior
+        atlas = None if prior is None else load_prior(SHIPPED if prior == BRAIN else prior)
+        known = atlas.table if atlas else LabelTable.freesurfer()
+        table = LabelTable.read(data.table) if data.table else known
+        if atlas:
+            check.tables_agree(table.structures, atlas.table.structures)
+        cohort = read_cohort(data.scans, labels=data.labels)
+        training, validation = split(cohort, validation=data.validation, seed=recipe.seed)
+        if method_class(recipe.method.name).supervised and not any(case.labels for case in training):
+            raise check.labels_needed(recipe.method.name)
+        return cls(recipe, data.cache or cache, training, validation, atlas, table)
+
+    @property
+    def examined(self) -> tuple[Case, ...]:
+        """The scans that the method is scored on: those with labels that were kept out, or else those in training."""
+        return tuple(case for case in self.validation if case.labels) or tuple(
+            case for case in self.training if case.labels
+        )
+
+    @cached_property
+    def task(self) -> Task:
+        """What the method is built for: the scans' channels and axes, and the table's structures."""
+        first = self.store(self.recipe.stages[0]).prepared(self.training[0])
+        return Task(first.image.shape[0], len(self.table.structures), first.mask.ndim)
+
+    def method(self, stage: Stage) -> Trainable:
+        """Return the method with a stage's options; its weights are random."""
+        built: Trainable = method_class(self.recipe.method.name)(self.task, self.recipe.options(stage))
+        return built
+
+    def preparation(self, stage: Stage) -> Preparation:
+        """Return how a stage's scans are made ready."""
+        return Preparation(spacing=stage.spacing, margin=self.recipe.data.margin)
+
+    def store(self, stage: Stage) -> Store:
+        """Return where a stage's scans are kept."""
+        return Store(self.cache, self.preparation(stage), self.table, self.prior, self._place, PLACER)
+
+    def loader(self, stage: Stage, *, stride: int, process: tuple[int, int] = (0, 1), **options: Any) -> Loader:
+        """Return what makes a stage's batches.
+
+        Args:
+            stage: of the recipe.
+            stride: of the method.
+            process: number of this process, and of all.
+            options: of the loader, where they are not the stage's.
+        """
+        number = self.recipe.stages.index(stage)
+        seed = int(np.random.SeedSequence([self.recipe.seed, number]).generate_state(1)[0])
+        options = {"batch": stage.batch, "crop": stage.crop, "seed": seed, "process": process} | options
+        return Loader(self.store(stage), self.training, stride=stride, **options)
+
+    def unprepared(self) -> Iterator[tuple[Store, Case]]:
+        """Yield each scan that a stage needs, with the store that prepares it."""
+        stores = {stage.spacing: self.store(stage) for stage in self.recipe.stages}
+        cases = dict.fromkeys((*self.training, *self.examined))
+        yield from ((store, case) for store in stores.values() for case in cases)
+
+    def _place(self, scan: Scan) -> Array:
+        """Return the transform (4, 4) from a scan's world to the prior's, mm."""
+        if self.prior is None:
+            return np.eye(scan.grid.dimensions + 1)
+        # The same points as when a scan is segmented.
+        rng = np.random.default_rng(0)
+        found = place_scan(
+            scan.image, scan.mask, grid=scan.grid, atlas=self.prior, rng=rng, oriented=scan.oriented
+        ).transform
+        check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(found)))))
+        return found
