@@ -107,5 +107,5 @@ def test_unknown_labels_are_refused() -> None:
     case = head()
     data = case.labels.data.copy()
     data[0, 0, :2] = 99
-    with pytest.raises(InputError, match=r"'labels of 'head'' has labels .* does not know: 99 \(2 voxels\)"):
+    with pytest.raises(InputError, match=r"^labels of 'head' has labels .* does not know: 99 \(2 voxels\)"):
         field_of(replace(case, labels=replace(case.labels, data=data)), TABLE)

@@ -15,6 +15,7 @@ from limner.files.names import paired
 from limner.report.case import CaseReport
 from limner.report.manifest import Entry, read_manifest
 from limner.report.page import write_report
+from limner.report.run import is_run, report_run
 from limner.space import Kind, LabelTable, Volume, led
 
 REPORT = "report.html"
@@ -26,13 +27,13 @@ def report_folder(
     references: Sequence[Path] = (),
     progress: Callable[[Sequence[Entry]], Iterable[Entry]] = iter,
 ) -> Path:
-    """Write the report of a segmentation beside its manifest.
+    """Write the report of a segmentation beside its manifest, or that of a training run beside its metrics.
 
     A scan that is no longer where it was is shown by its labels alone, and one whose reference does not fit without
     it; notes say so. A scan whose labels cannot be read is shown as failed.
 
     Args:
-        folder: what `limner segment` wrote.
+        folder: what `limner segment` or `limner train` wrote.
         references: label maps to compare with, paired with the scans' labels by name.
         progress: passes on the scans one by one, and may show how far it got.
 
@@ -44,6 +45,8 @@ def report_folder(
             cannot be written.
     """
     folder = Path(folder)
+    if is_run(folder):
+        return report_run(folder)
     manifest = read_manifest(folder)
     reference_of = _references(manifest.entries, references) if references else {}
     cases = (

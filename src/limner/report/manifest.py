@@ -3,6 +3,7 @@
 It is an object with
 
 - "limner" (version), "created" (date), "method", "options" (by name), "citation" (lines);
+- "model": its "name" and "hash", or null or nothing for a method that is not trained;
 - "prior": its "name" and "hash", or null;
 - "table": the label table, as `LabelTable.as_dict` gives it;
 - "cases": for each scan its "name", "image" (absolute path), "labels" and "uncertainty" (names of files in the folder,
@@ -104,8 +105,9 @@ def _facts(content: Mapping[str, Any]) -> Facts:
     """Return what was run, in words."""
     created = content["created"].replace("T", " ")[:16]
     facts: Facts = {"Made by": f"limner {content['limner']}, {created}", "Method": content["method"]}
-    if content["prior"] is not None:
-        facts["Prior"] = "{name} (sha256 {hash:.12})".format_map(content["prior"])
+    for name, used in (("Model", content.get("model")), ("Prior", content["prior"])):
+        if used is not None:
+            facts[name] = "{name} (sha256 {hash:.12})".format_map(used)
     options = ", ".join(_settings(content["options"]))
     if options:
         facts["Options"] = options

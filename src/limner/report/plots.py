@@ -1,7 +1,8 @@
-"""Scores over cases as box plots."""
+"""Scores over cases as box plots, and figures as parts of a page."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 
@@ -35,11 +36,22 @@ def box_plots(
         axis.set_xlabel(metric, color=INK)
     axes[0].set_yticks(range(len(colours)), list(colours))
     axes[0].invert_yaxis()
+    return svg(figure)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as an SVG document."""
     content = io.StringIO()
     # The salt makes equal figures equal files.
     with mpl.rc_context({"svg.hashsalt": "limner"}):
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return content.getvalue()
+
+
+def embedded(document: str, words: str) -> str:
+    """Return an SVG document as a figure of a page; `words` say what it shows."""
+    address = "data:image/svg+xml;base64," + base64.b64encode(document.encode("utf-8")).decode("ascii")
+    return f'<figure class="plot"><img src="{address}" alt="{words}"></figure>'
 
 
 def _draw(axis: Axes, values: Sequence[NDArray[np.float64]], *, colours: Sequence[tuple[int, int, int]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from html import escape
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from limner.evaluation import METRICS, Row
 from limner.evaluation.scores import MEAN
 from limner.evaluation.statistics import mean, standard_error
-from limner.report.plots import box_plots
+from limner.report.plots import box_plots, embedded
 from limner.space import LabelTable
 
 TITLES = {"dice": "Dice", "hd95": "HD95", "asd": "ASD"}
@@ -55,8 +54,7 @@ def score_plot(rows: Iterable[Row], *, table: LabelTable) -> str:
     if not by_metric:
         return ""
     plot = box_plots(by_metric, colours={name: _colour(name, table) for name in values})
-    address = "data:image/svg+xml;base64," + base64.b64encode(plot.encode("utf-8")).decode("ascii")
-    return f'<figure class="plot"><img src="{address}" alt="One box plot per metric, one box per structure"></figure>'
+    return embedded(plot, "One box plot per metric, one box per structure")
 
 
 def _metrics(values: Values) -> list[str]:

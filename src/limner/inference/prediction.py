@@ -1,0 +1,84 @@
+"""What a trained method says of one scan: as a whole, or tile by tile where the whole is too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limner.data.scan import Scan
+from limner.inference.tiling import Window, tiled
+from limner.methods.method import Trainable
+from limner.priors.atlas import Atlas
+from limner.priors.dense import DensePrior
+from limner.space import Box, Grid
+
+#: Voxels that a method looks at in one piece: a brain at 0.8 mm, and for 16 channels half a gigabyte.
+LARGEST = 200**3
+
+
+def predicted(method: Trainable, scan: Scan, *, atlas: Atlas | None, world: Grid, largest: int = LARGEST) -> Tensor:
+    """Return the probabilities of a scan's classes, (K, *S); outside its mask they mean nothing.
+
+    Args:
+        method: on any device; it is put into the state for prediction.
+        scan: made ready as for training.
+        atlas: that the method was trained with, if any.
+        world: the scan's grid, its affine leading to the atlas's world.
+        largest: voxels that are looked at in one piece; a larger scan is tiled.
+    """
+    pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, atlas, world)
+    whole = Box.whole(scan.grid.shape)
+    if whole.size <= largest:
+        return pieces.predicted(whole)
+    side = _down(largest ** (1 / len(whole.shape)), method.stride)
+    context = min(_up(method.context, method.stride), _down(side / 4, method.stride))
+    # A receptive field too wide for the tiles leaves seams, which the window blends.
+    window: Window = "crop" if context >= method.context else "gaussian"
+    tile = max(side - 2 * context, method.stride)
+    return tiled(pieces.predicted, whole.shape, tile=tile, context=context, window=window)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """A method and the scan that it looks at: image (C, *S), mask (*S), and the grid in the atlas's world."""
+
+    method: Trainable
+    image: Tensor
+    mask: Tensor
+    atlas: Atlas | None
+    world: Grid
+
+    @torch.no_grad()
+    def predicted(self, box: Box) -> Tensor:
+        """Return the probabilities in a box, (K, *box)."""
+        device = next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
+        # The image goes on beyond its end with nothing, up to a whole number of strides.
+        shape = tuple(_up(size, self.method.stride) for size in box.shape)
+        image, mask = (_padded(values[:, *box.slices], shape).to(device) for values in (self.image, self.mask[None]))
+        ends = tuple(first + size for first, size in zip(box.start, shape, strict=True))
+        grid = self.world.cropped(Box(box.start, ends))
+        prior = DensePrior.of(self.atlas, grid).to(device) if self.atlas else None
+        found = self.method.predict(image[None], prior, mask=mask)[0]
+        return found[:, *Box.whole(box.shape).slices].float().cpu()
+
+
+def _up(size: float, stride: int) -> int:
+    """Return the least multiple of the stride that is not smaller."""
+    return math.ceil(size / stride) * stride
+
+
+def _down(size: float, stride: int) -> int:
+    """Return the greatest multiple of the stride that is not larger, or else the stride itself."""
+    # The millionth keeps a root that should be whole from falling short of it.
+    return max(1, math.floor(size / stride + 1e-6)) * stride
+
+
+def _padded(values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return values (C, *box) with zeros at the end of each axis, (C, *shape)."""
+    padded = values.new_zeros(len(values), *shape)
+    padded[:, *Box.whole(values.shape[1:]).slices] = values
+    return padded

@@ -1,0 +1,171 @@
+"""One scan: made ready, aligned, segmented, and brought back to where it came from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner import check
+from limner.data.scan import Preparation, Scan, found_axes, lost_orientation, prepared
+from limner.inference.approach import OUTLIERS, Approach, approach
+from limner.methods.mixture import Mixture
+from limner.methods.placement import Placement, place_scan
+from limner.methods.storage import Model
+from limner.priors.atlas import Atlas
+from limner.space import Array, Grid, LabelTable, Volume
+
+Step: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one scan, on its own grid.
+
+    Args:
+        labels: ids of the table.
+        uncertainty: entropy of the classes' probabilities, nats.
+        posteriors: by structure, its probability; empty unless asked for.
+        placement: where the scan lies in the prior's world; None for a model without a prior.
+        grid: the scan's, with its axes as they were given or found: what the placement starts from.
+        orientation: where the scan's axes lead, as given or found; None if its file says so.
+        table: names the ids.
+    """
+
+    labels: Volume
+    uncertainty: Volume
+    posteriors: dict[str, Volume]
+    placement: Placement | None
+    grid: Grid
+    orientation: str | None
+    table: LabelTable
+
+    def volumes(self) -> list[dict[str, Any]]:
+        """Return the id, name, structure and volume in mm3 of every label of the table but the background."""
+        found, counts = np.unique(self.labels.data, return_counts=True)
+        voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        size = self.labels.grid.voxel_volume
+        return [
+            {
+                "id": label.id,
+                "name": label.name,
+                "structure": label.structure,
+                "volume_mm3": round(voxels.get(label.id, 0) * size, 3),
+            }
+            for label in self.table.labels[1:]
+        ]
+
+
+def segment_volume(
+    image: Volume,
+    *,
+    prior: Atlas | None = None,
+    method: Mixture | Model | None = None,
+    channels: Sequence[Volume] = (),
+    mask: Volume | None = None,
+    orientation: str | None = None,
+    posteriors: bool = False,
+    progress: Step = lambda _: None,
+) -> Segmentation:
+    """Segment one scan.
+
+    Args:
+        image: without its skull: all around the brain has one value, or `mask` says where the brain is.
+        prior: the model's own, or else the one that ships with the package, unless given.
+        method: how to segment: a mixture, which is fitted to this scan alone, or a trained model.
+        channels: further images of the same person in the same place, resampled onto the first one's grid.
+        mask: non-zero where the brain is, on the image's grid.
+        orientation: where the image's axes lead, such as "LIA", if its file does not say; without it they are found.
+        posteriors: whether to return the structures' probabilities.
+        progress: told each step in words.
+
+    Raises:
+        InputError: for an image that has no background and no mask, or is far from the prior's size; a mask on another
+            grid; a model that was trained on other images or structures.
+    """
+    how = approach(method, prior)
+    how.check(image, channels)
+    make = partial(prepared, image, channels=channels, mask=mask)
+    scan, placement = _aligned(make, how, orientation=orientation, progress=progress)
+    transform = np.eye(len(scan.grid.affine)) if placement is None else placement.transform
+    progress("predicting")
+    prediction = _predicted(make, how, scan=scan, transform=transform)
+    progress("labelling")
+    ids = how.identified(how.segmenter.segment(prediction[None])[0], scan.grid.moved(transform))
+    return Segmentation(
+        labels=Volume(scan.pasted(ids), image.grid, "labels", image.header),
+        uncertainty=_pasted(scan, _entropy(prediction)),
+        posteriors=_posteriors(scan, prediction, table=how.known) if posteriors else {},
+        placement=placement,
+        grid=scan.believed,
+        orientation=scan.believed.orientation if scan.oriented and lost_orientation(image) else None,
+        table=how.table,
+    )
+
+
+def _aligned(
+    make: Callable[..., Scan], how: Approach, *, orientation: str | None, progress: Step
+) -> tuple[Scan, Placement | None]:
+    """Return a scan in its own voxels, and where it lies in the prior's world."""
+    own = Preparation(margin=how.preparation.margin)
+    scan = make(orientation=orientation, preparation=own)
+    if how.atlas is None:
+        return scan, None
+    progress("aligning")
+    placement = place_scan(
+        scan.image,
+        scan.mask,
+        grid=scan.grid,
+        atlas=how.atlas,
+        rng=np.random.default_rng(0),
+        oriented=scan.oriented,
+    )
+    check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(placement.transform)))))
+    if scan.oriented:
+        return scan, placement
+    found, transform = found_axes(scan, placement.transform)
+    warnings.warn(check.found_orientation(found), check.InputWarning, stacklevel=3)
+    return make(orientation=found, preparation=own), replace(placement, transform=transform)
+
+
+def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, transform: Array) -> Tensor:
+    """Return the probabilities of the classes in the scan's own voxels, (K, *S): outside its mask all is background."""
+    ready = scan
+    if how.preparation.spaced(scan.grid) is not scan.grid:
+        ready = make(orientation=scan.believed.orientation, preparation=how.preparation)
+    prediction = how.predict(ready, ready.grid.moved(transform))
+    if ready is not scan:
+        # What was said outside the mask has no part in what is said inside it.
+        prediction = ready.unspaced(prediction * ready.mask)
+        prediction /= prediction.sum(0).clamp_min(1e-6)
+    prediction *= scan.mask
+    prediction[0, prediction.sum(0) == 0] = 1
+    return prediction
+
+
+def _entropy(prediction: Tensor) -> Tensor:
+    """Return the entropy of probabilities (K, *S) in nats, (*S)."""
+    entropy = torch.zeros_like(prediction[0])
+    for share in prediction:
+        entropy -= torch.xlogy(share, share)
+    return entropy
+
+
+def _posteriors(scan: Scan, prediction: Tensor, *, table: LabelTable) -> dict[str, Volume]:
+    """Return the probability of each structure; outside the scan's box all is background."""
+    names = (*table.structures, OUTLIERS)
+    return {
+        name: _pasted(scan, share, outside=float(name == names[0]))
+        for name, share in zip(names, prediction, strict=False)
+    }
+
+
+def _pasted(scan: Scan, values: Tensor, *, outside: float = 0) -> Volume:
+    """Return values (*S) in the scan's own voxels as an image on its whole grid."""
+    return Volume(scan.pasted(values.numpy(), outside=outside), scan.source.grid, "image", scan.source.header)
