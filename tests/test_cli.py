@@ -52,11 +52,11 @@ def test_version(tmp_path: Path) -> None:
 def test_help_lists_the_commands(tmp_path: Path, arguments: list[str]) -> None:
     done = limner(*arguments, at=tmp_path)
     assert done.returncode == (0 if arguments else 2)
-    for command in ("demo", "atlas", "segment", "evaluate", "report", "check"):
+    for command in ("demo", "atlas", "train", "segment", "evaluate", "report", "check"):
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "atlas", "segment", "evaluate", "report", "check"])
+@pytest.mark.parametrize("command", ["demo", "atlas", "train", "segment", "evaluate", "report", "check"])
 def test_help_of_a_command(tmp_path: Path, command: str) -> None:
     done = limner(command, "--help", at=tmp_path)
     assert done.returncode == 0
@@ -71,6 +71,8 @@ def test_help_of_a_command(tmp_path: Path, command: str) -> None:
         (["segment", "scan.nii.gz"], "Missing option '-o'"),
         (["atlas", "map.nii.gz", "-o", "x", "--spacing", "wide"], "Invalid value for '--spacing'"),
         (["segment", "scan.nii.gz", "-o", "x", "--outliers", "2"], "Invalid value for '--outliers'"),
+        (["train", "recipe.toml"], "Missing option '-o'"),
+        (["train", "recipe.toml", "-o", "x", "--seeds", "1"], "Invalid value for '--seeds'"),
     ],
 )
 def test_misused(tmp_path: Path, arguments: list[str], complaint: str) -> None:

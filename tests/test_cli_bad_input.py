@@ -138,6 +138,11 @@ def test_check_of_bad_files(home: Path, tmp_path: Path) -> None:
         (["scan.nii.gz", "map.nii.gz", "-o", "out.nii.gz"], "output 'out.nii.gz' is one file but 2 scans were given"),
         (["scan.nii.gz", "-o", "scan.nii.gz"], "output 'scan.nii.gz' is the scan itself; expected a new file"),
         (["scan.nii.gz", "map.nii.gz", "-o", "out", "--mask", "map.nii.gz"], "--mask belongs to one scan but 2 were"),
+        (
+            ["scan.nii.gz", "-o", "out.nii.gz", "--posteriors"],
+            "output 'out.nii.gz' is one file but --posteriors writes",
+        ),
+        (["scan.nii.gz", "-o", "out", "--model", "vacant"], "model 'vacant' has no model.json; expected a folder made"),
         (["scan.nii.gz", "-o", "table.tsv/out"], "'table.tsv/out' cannot be written (Not a directory)"),
         (["scan.nii.gz", "-o", "table.tsv/out.mgz"], "'table.tsv' cannot be written (File exists)"),
         (
@@ -274,7 +279,7 @@ def test_a_structure_missing_from_some_maps_is_reported(home: Path, tmp_path: Pa
         (["float.nii.gz", "map.nii.gz"], "labels 'float.nii.gz' hold 2.7 at voxel (10, 12, 11)"),
         (
             ["unknown.nii.gz", "map.nii.gz"],
-            "'prediction of 'unknown'' has labels that the label table does not know: 9 (1",
+            "prediction of 'unknown' has labels that the label table does not know: 9 (1",
         ),
         (
             ["map.nii.gz", "map.nii.gz", "-o", "scores.xlsx"],

@@ -1,0 +1,57 @@
+"""The command line: thin, one command for one public function. Heavy rooms are imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from limner import __version__, check
+from limner.cli.judging import check_paths, evaluate, report
+from limner.cli.learning import atlas, train
+from limner.cli.segmenting import demo, segment
+from limner.cli.terminal import INTERRUPTED, MISUSED, fail
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, atlas, train, segment, evaluate, report):
+    app.command()(command)
+app.command("check")(check_paths)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code; mistakes of input end with a message, not a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except check.InputError as error:
+        fail(str(error), MISUSED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        # typer's own complaints about arguments: it words them itself.
+        if not hasattr(error, "show"):
+            raise
+        error.show()
+        sys.exit(MISUSED)
+    if code == INTERRUPTED:
+        fail("interrupted; what was finished is kept", INTERRUPTED)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and leave, if wanted."""
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Outline anatomy in biomedical images when there are few labels, or none."""

@@ -1,0 +1,128 @@
+"""Commands that look at what there is: evaluate, report, check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from limner import check
+from limner.cli.arguments import Labels, expanded, label_maps, table_of
+from limner.cli.terminal import MISUSED, SOME_FAILED, progress, told
+
+if TYPE_CHECKING:
+    from limner.evaluation import Summary
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Label map, or folder of them.")],
+    references: Annotated[list[Path], typer.Argument(metavar="REFERENCES", help="Label maps, or a folder of them.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="TABLE", help="Rows as .csv or .json.")] = None,
+    labels: Labels = None,
+    each: Annotated[bool, typer.Option("--each", help="Score each label: left and right apart.")] = False,
+) -> None:
+    """Compare label maps with references: Dice, HD95, mean surface distance and volumes, per structure.
+
+    They are paired by name, or by the folder that the prediction's name begins with.
+    """
+    from limner.evaluation import evaluate as scored
+    from limner.files import open_volume
+    from limner.files.names import paired
+
+    table, rows = table_of(labels), []
+    if out:
+        _claim_table(out)
+    with told():
+        pairs = paired(label_maps([predictions]), label_maps(references))
+        with progress(len(pairs), "evaluating") as (tell, advance):
+            for case, prediction, reference in pairs:
+                tell(case)
+                volumes = [open_volume(path, kind="labels") for path in (prediction, reference)]
+                rows += scored(*volumes, table=table, case=case, merged=not each)
+                advance()
+    if out:
+        _save_rows(rows, out)
+    _show_scores(rows)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="PATH", help="Folder from `limner segment` or `limner train`.")],
+    references: Annotated[
+        list[Path] | None, typer.Argument(metavar="REFERENCES", help="Reference labels to compare with.")
+    ] = None,
+) -> None:
+    """Write report.html: pictures and volumes of segmentations, scores if references are given; or a run's curves."""
+    from limner.report import report_folder
+
+    with told():
+        path = report_folder(folder, references=label_maps(references or []))
+    print(f"report: {path}")
+
+
+def check_paths(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS", help="Images or label maps, or folders of them.")],
+    labels: Labels = None,
+) -> None:
+    """Look at files without segmenting: geometry, intensities, labels."""
+    from limner.files.inspection import inspected
+
+    failed = 0
+    for path in expanded(paths):
+        finding = inspected(path, table_of(labels))
+        failed += finding.error is not None
+        print(f"{path}\n" + "\n".join(f"  {name:<12} {value}" for name, value in finding.lines()))
+    if failed:
+        raise typer.Exit(SOME_FAILED if failed < len(expanded(paths)) else MISUSED)
+
+
+def _claim_table(path: Path) -> None:
+    """Make sure that a table can be written, before the time is spent: refuse other kinds, make its folder."""
+    if path.suffix not in (".csv", ".json"):
+        raise check.table_suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise check.unwritable(path, error) from error
+
+
+def _save_rows(rows: Sequence[Any], path: Path) -> None:
+    """Write rows as JSON or CSV, by suffix; JSON has null where there is no finite number."""
+    import json
+    import math
+
+    import pandas as pd
+
+    from limner.files import replacing
+
+    with replacing(path) as temporary:
+        if path.suffix == ".csv":
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+        else:
+            finite = [{**row, "value": row["value"] if math.isfinite(row["value"]) else None} for row in rows]
+            temporary.write_text(json.dumps(finite, indent=1) + "\n", encoding="utf-8")
+
+
+def _show_scores(rows: Sequence[Any]) -> None:
+    """Print the mean and standard error over cases of each structure."""
+    import numpy as np
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from limner.evaluation import summarised
+
+    summaries = summarised(rows, rng=np.random.default_rng(0))
+    shown = Table("structure", "Dice", "HD95 mm", "ASD mm", "cases")
+    for structure in dict.fromkeys(row["structure"] for row in rows):
+        scores = [summaries.get((structure, metric)) for metric in ("dice", "hd95", "asd")]
+        shown.add_row(escape(structure), *map(_score, scores), str(scores[0].cases) if scores[0] else "")
+    Console().print(shown)
+
+
+def _score(score: Summary | None) -> str:
+    """Return the mean of a score and, if there are several cases, its standard error."""
+    if score is None:
+        return ""
+    return f"{score.mean:.3f}" + (f" ± {score.standard_error:.3f}" if score.cases > 1 else "")

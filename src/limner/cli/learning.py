@@ -1,0 +1,104 @@
+"""Commands that learn: atlas, from label maps, and train, from scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limner.cli.arguments import Labels, expanded, table_of
+from limner.cli.terminal import progress, told
+
+if TYPE_CHECKING:
+    from limner.space import Volume
+
+
+def atlas(
+    maps: Annotated[list[Path], typer.Argument(metavar="MAPS", help="Label maps, or folders of them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="PRIOR", help="Folder for the prior.")],
+    labels: Labels = None,
+    spacing: Annotated[float, typer.Option(min=0.2, help="Voxel size of the prior, mm.")] = 1.0,
+    blur: Annotated[float | None, typer.Option(min=0, help="Gaussian sd, mm [default: 3 for one map, else 0].")] = None,
+    neighbours: Annotated[int, typer.Option(help="Window of the neighbour table, voxels: 3, 5, ... 21.")] = 3,
+    fold_unknown: Annotated[bool, typer.Option("--fold-unknown", help="Count unknown ids as background.")] = False,
+    keep_outside: Annotated[bool, typer.Option("--keep-outside", help="Keep skull, skin and eyes as labels.")] = False,
+) -> None:
+    """Build a prior from label maps: an average of many, or one alone, blurred."""
+    paths, table = expanded(maps), table_of(labels)
+    from limner.files import open_volume
+    from limner.files.names import case_names
+    from limner.priors.averaging import build_atlas
+    from limner.priors.storage import claim, save_prior
+
+    claim(out)
+    volumes: dict[str, Callable[[], Volume]] = {
+        name: partial(open_volume, path, kind="labels") for name, path in zip(case_names(paths), paths, strict=True)
+    }
+    with progress(1, "building the prior") as (tell, advance), told():
+        prior = build_atlas(
+            volumes,
+            table,
+            spacing=spacing,
+            blur=blur,
+            window=neighbours,
+            fold_unknown=fold_unknown,
+            keep_outside=keep_outside,
+            progress=tell,
+        )
+        tell("writing")
+        save_prior(prior, out)
+        advance()
+    count = len(paths)
+    for label, absent in prior.provenance["missing_from"].items():
+        print(f"{prior.table[int(label)].name} (id {label}) is missing from {len(absent)} of {count} maps: averaged")
+    print(f"prior of {count} maps, {len(prior.table) - 1} labels, {prior.grid.shape} voxels of {spacing:g} mm: {out}")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file: scans, method, stages.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder for the run.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeat for more.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=2, help="Train as many times, and tell mean and spread.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="MODEL", help="Begin with the weights of a trained model.")
+    ] = None,
+) -> None:
+    """Train a method as a recipe says; the run's folder then holds the model, its metrics and the full recipe."""
+    from limner.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides=settings or ())
+    from limner.report import report_folder
+    from limner.training.run import SUMMARY, train_seeds
+    from limner.training.run import train as trained
+
+    with told():
+        if seeds is None:
+            made: Sequence[Path] = [trained(chosen, out, resume=resume, start=start)]
+        else:
+            made = train_seeds(chosen, out, seeds=seeds, resume=resume, start=start)
+    if seeds is not None:
+        _show_spread(out / SUMMARY)
+    for model in made:
+        print(f"model: {model}")
+    print(f"report: {report_folder(out)}")
+
+
+def _show_spread(path: Path) -> None:
+    """Print mean and standard deviation over seeds of what the runs ended with."""
+    import json
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table("at the end", "mean", "sd", "of each seed")
+    for name, found in json.loads(path.read_text(encoding="utf-8")).items():
+        values = " ".join(f"{value:.4g}" for value in found["values"])
+        shown.add_row(escape(name), f"{found['mean']:.4g}", f"{found['sd']:.2g}", values)
+    Console().print(shown)

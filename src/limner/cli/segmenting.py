@@ -1,0 +1,123 @@
+"""Commands that label scans: segment, demo."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from limner import check
+from limner.cli.arguments import Scans, expanded
+from limner.cli.terminal import MISUSED, SOME_FAILED, progress, told
+
+if TYPE_CHECKING:
+    from limner.inference import Case
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("limner-demo"),
+) -> None:
+    """Segment the MNI152 T1 template, an average of 152 people, with the prior that ships."""
+    from nilearn.datasets import load_mni152_template
+
+    from limner.files import replacing
+
+    scan = out / "mni152_t1.nii.gz"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise check.unwritable(out, error) from error
+    with replacing(scan) as temporary:
+        load_mni152_template(resolution=1).to_filename(temporary)
+    print("segmenting the MNI152 T1 template (an average of 152 people, from nilearn)")
+    cases = _segmented([scan], out, prior=None)
+    _show_volumes(out)
+    _finish(cases, out)
+
+
+def segment(
+    scans: Scans,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file for the labels of one scan.")],
+    prior: Annotated[Path | None, typer.Option(help="Prior from `limner atlas` [default: the one that ships].")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model from `limner train` [default: a mixture, untrained].")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Where the one scan's brain is, if it is not stripped.")] = None,
+    channel: Annotated[list[Path] | None, typer.Option(help="Another image of the one scan; repeat for more.")] = None,
+    orientation: Annotated[
+        str | None, typer.Option(help="Where the axes of scans without an affine lead, such as LIA.")
+    ] = None,
+    outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
+    posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
+) -> None:
+    """Label skull-stripped brain scans, each on its own grid: of any contrast untrained, or by a trained model."""
+    paths = expanded(scans)
+    if model and outliers:
+        raise check.outliers_of_a_model()
+    from limner.inference import Options
+    from limner.methods.mixture import Mixture
+
+    chosen = Options(
+        method=Mixture(outliers=outliers),
+        channels=tuple(channel or ()),
+        mask=mask,
+        orientation=orientation,
+        posteriors=posteriors,
+    )
+    cases = _segmented(paths, out, prior=prior, model=model, options=chosen)
+    if out.is_dir():
+        _finish(cases, out)
+    print(f"labels: {out}")
+
+
+def _segmented(
+    scans: Sequence[Path], out: Path, *, prior: Path | None, model: Path | None = None, options: Any = None
+) -> list[Case]:
+    """Segment scans under a progress bar."""
+    from limner.inference import segment_scans
+
+    with progress(len(scans), "segmenting") as (tell, advance), told():
+        before = [""]
+
+        def step(case: str, words: str) -> None:
+            if before[0] not in ("", case):
+                advance()
+            before[0] = case
+            tell(f"{case}: {words}")
+
+        cases = segment_scans(scans, out, prior=prior, model=model, options=options, progress=step)
+        advance()
+    return cases
+
+
+def _finish(cases: Sequence[Case], out: Path) -> None:
+    """Tell what failed, write the report, and leave with the exit code that says so."""
+    from limner.report import report_folder
+
+    for case in cases:
+        for note in case.notes:
+            print(f"{case.name}: {note}")
+        if case.error:
+            print(f"limner: {case.name} failed: {case.error}", file=sys.stderr)
+    print(f"report: {report_folder(out)}")
+    failed = sum(case.error is not None for case in cases)
+    if failed:
+        raise typer.Exit(SOME_FAILED if failed < len(cases) else MISUSED)
+
+
+def _show_volumes(out: Path) -> None:
+    """Print the volumes of the structures of one scan, left and right together."""
+    import pandas as pd
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = pd.read_csv(out / "volumes.csv")
+    shown = Table("structure", "volume mL")
+    for structure, volume in rows.groupby("structure", sort=False)["volume_mm3"].sum().items():
+        if volume:
+            shown.add_row(escape(str(structure)), f"{volume / 1000:.1f}")
+    Console().print(shown)
