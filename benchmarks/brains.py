@@ -22,10 +22,10 @@ import torch
 
 from limner.evaluation import evaluate, summarised
 from limner.files import open_volume
-from limner.inference import SHIPPED, Segmentation, segment_volume
+from limner.inference import Segmentation, segment_volume
 from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
-from limner.priors.storage import load_prior, save_prior
+from limner.priors.storage import SHIPPED, load_prior, save_prior
 from limner.space import LabelTable, Volume
 
 #: The maps that stand for "one label map of somebody", named before any of them was tried but the second.

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import numba
 import numpy as np
 import scipy.ndimage
+import steps
 import torch
 import typer
 from numpy.lib.stride_tricks import sliding_window_view
@@ -255,6 +256,7 @@ COMMANDS = {
 SECTIONS: dict[str, Callable[[int], list[str]]] = {
     "Neighbour table: the counts of one map": functools.partial(compared, "counts"),
     "Neighbour energy and its gradient": functools.partial(compared, "energy"),
+    "One training step of SAE, 160 x 192 x 224 voxels": steps.table,
     "Commands": commands,
     "One scan": scan,
 }

@@ -21,7 +21,7 @@ def free_energy(scores: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
     makes one; the evidence gets none.
 
     Args:
-        scores: (N, K) float32; RULED_OUT or less for a class that cannot be.
+        scores: (N, K); RULED_OUT for a class that cannot be.
         evidence: (N, K) nats, finite: the log of p(class) p(value | class), up to a constant.
 
     Returns:

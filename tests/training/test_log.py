@@ -23,7 +23,7 @@ def test_a_line_for_losses_and_one_for_scores(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = Log(path)
     log.terms("fine", HALFWAY)
-    log.dice("fine", HALFWAY, {"rind": 0.5, "pulp": 0.75})
+    log.dice("fine", HALFWAY, dice={"rind": 0.5, "pulp": 0.75})
     assert written(path) == [
         {"stage": "fine", "step": 4, "seconds": 2.5, "terms": {"likelihood": 1.5, "kl": 0.5}},
         {"stage": "fine", "step": 4, "seconds": 2.5, "dice": {"mean": 0.625, "rind": 0.5, "pulp": 0.75}},

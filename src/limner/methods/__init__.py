@@ -1,4 +1,7 @@
-"""Methods: one paper, one file, one line here."""
+"""Methods: one paper, one file, one line here.
+
+Source: each method names its own.
+"""
 
 from __future__ import annotations
 

@@ -61,10 +61,13 @@ class Gaussians:
     def component_log_density(self, values: Tensor) -> Tensor:
         """Return (G, N) nats of the values (C, N), the components' shares included."""
         factors: Tensor = torch.linalg.cholesky(self.covariances)
+        volume = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1) + values.shape[0] * math.log(2 * math.pi)
+        highest = (self.shares.log() - volume / 2)[:, None]
+        if len(values) == 1:  # far quicker than a solver for matrices of one number
+            return (values - self.means).div_(factors[:, :, 0]).square_().mul_(-0.5).add_(highest)
         residuals = values - self.means[:, :, None]
         distance: Tensor = torch.linalg.solve_triangular(factors, residuals, upper=False).square().sum(1)
-        volume = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1) + values.shape[0] * math.log(2 * math.pi)
-        return self.shares.log()[:, None] - (distance + volume[:, None]) / 2
+        return highest - distance / 2
 
     def log_density(self, values: Tensor) -> Tensor:
         """Return (T, N) nats: log p(value | tissue) for values (C, N)."""
@@ -96,8 +99,8 @@ def fit_gaussians(
     Source: Van Leemput et al. 1999 (EM with a spatial prior); conjugate priors as in Puonti et al. 2016 (SAMSEG), their
     strengths relative to each tissue's expected volume being ours.
     """
-    counts = torch.tensor([settings.components.get(name, 1) for name in tissues])
-    tissue_of = torch.arange(len(tissues)).repeat_interleave(counts)
+    counts = _components(tissues, settings, device=values.device)
+    tissue_of = _groups(counts)
     gaussians = _started(values, prior, tissue_of=tissue_of)
     mass = (prior.sum(1) / counts)[tissue_of]
     anchored = (counts == 1)[tissue_of]
@@ -118,7 +121,7 @@ def fit_gaussians(
 
 
 def fit_to_classes(
-    values: Tensor, parts: Tensor, q: Tensor, *, of: Parts, settings: GaussianSettings, rounds: int = 6
+    values: Tensor, parts: Tensor, *, q: Tensor, of: Parts, settings: GaussianSettings, rounds: int = 6
 ) -> Gaussians:
     """Fit tissues' Gaussians to the intensities of one scan whose voxels' classes are known, or nearly.
 
@@ -134,25 +137,28 @@ def fit_to_classes(
 
     Source: the M-step of Van Leemput et al. 1999 under a segmentation that somebody else proposes.
     """
-    given = parts / _by_class(parts, of, classes=q.shape[1])[:, of.class_of]  # p(part | class, place)
-    counts = torch.tensor([settings.components.get(name, 1) for name in of.tissues])
-    tissue_of = torch.arange(len(of.tissues)).repeat_interleave(counts)
-    shares = q[:, of.class_of] * given
-    gaussians = _started(values, _by_tissue(shares, of), tissue_of=tissue_of)
-    mass, anchor = (_by_tissue(parts, of).sum(1) / counts)[tissue_of], gaussians.means
+    classes, parts_of = _members(of.class_of, q.shape[1]), _members(of.class_of, q.shape[1]).T
+    tissues = _members(of.tissue_of, len(of.tissues))
+    counts = _components(of.tissues, settings, device=values.device)
+    tissue_of = _groups(counts)
+    given = parts / (parts @ classes @ parts_of)  # p(part | class, place)
+    # A tissue that is proposed nowhere begins where the prior has most of it.
+    proposed = (q @ parts_of).mul_(given).add_(parts, alpha=1e-6)
+    gaussians = _started(values, (proposed @ tissues).T, tissue_of=tissue_of)
+    mass, anchor = ((parts @ tissues).sum(0) / counts)[tissue_of], gaussians.means
     strengths = (settings.mean_strength * mass * (counts == 1)[tissue_of], settings.variance_strength * mass)
     for _ in range(rounds):
-        components = gaussians.component_log_density(values)
-        densities = _by_log(components, gaussians.tissue_of)
-        likely = given * (densities - densities.amax(0)).exp_().T[:, of.tissue_of]
-        shares = q[:, of.class_of] * likely / _by_class(likely, of, classes=q.shape[1])[:, of.class_of].clamp_min(1e-30)
-        weights = _by_tissue(shares, of)[tissue_of] * (components - densities[tissue_of]).exp_()
+        components, _ = _likelihoods(gaussians, values)  # (N, G)
+        likely = (components @ _members(tissue_of, len(of.tissues)))[:, of.tissue_of].mul_(given)
+        shares = likely.mul_((q / (likely @ classes).clamp_min_(1e-30)) @ parts_of)
+        each = (shares @ tissues) / (components @ _members(tissue_of, len(of.tissues))).clamp_min_(1e-30)
+        weights = components.mul_(each[:, tissue_of]).T.contiguous()
         gaussians = _updated(values, weights, old=gaussians, anchor=anchor, strengths=strengths)
     return gaussians
 
 
-def class_evidence(gaussians: Gaussians, values: Tensor, parts: Tensor, *, of: Parts, classes: int) -> Tensor:
-    """Return (N, K) nats: log p(class, value | place), up to a constant at each voxel.
+def class_evidence(gaussians: Gaussians, values: Tensor, *, parts: Tensor, of: Parts, classes: int) -> Tensor:
+    """Return (N, K) nats: log p(class, value | place), never further than 69 nats below the likeliest component's.
 
     Args:
         gaussians: of the tissues.
@@ -164,22 +170,36 @@ def class_evidence(gaussians: Gaussians, values: Tensor, parts: Tensor, *, of: P
     Source: Van Leemput et al. 1999, the E-step; several parts in a class are our own.
     """
     evidence = parts.new_empty(len(parts), classes)
-    for begin in range(0, len(parts), CHUNK):
-        place = slice(begin, begin + CHUNK)
-        density = gaussians.log_density(values[:, place])
-        likely = (density - density.amax(0)).exp_().T[:, of.tissue_of] * parts[place]
-        evidence[place] = _by_class(likely, of, classes=classes).clamp_min_(1e-30).log_()
+    alike = (gaussians.tissue_of[:, None] == of.tissue_of).to(parts)  # (G, P)
+    members = _members(of.class_of, classes)
+    chunks = (torch.split(values, CHUNK, 1), torch.split(parts, CHUNK), torch.split(evidence, CHUNK))
+    for seen, shares, target in zip(*chunks, strict=True):
+        likelihoods, highest = _likelihoods(gaussians, seen)
+        torch.matmul((likelihoods @ alike).mul_(shares), members, out=target)
+        target.clamp_min_(1e-30).log_().add_(highest[:, None])
     return evidence
 
 
-def _by_class(parts: Tensor, of: Parts, *, classes: int) -> Tensor:
-    """Return (N, K) sums over the parts (N, P) of each class."""
-    return parts @ torch.nn.functional.one_hot(of.class_of, classes).to(parts)
+def _components(tissues: tuple[str, ...], settings: GaussianSettings, *, device: torch.device) -> Tensor:
+    """Return the number of Gaussians of each tissue, (T,)."""
+    return torch.tensor([settings.components.get(name, 1) for name in tissues], device=device)
 
 
-def _by_tissue(parts: Tensor, of: Parts) -> Tensor:
-    """Return (T, N) sums over the parts (N, P) of each tissue."""
-    return (parts @ torch.nn.functional.one_hot(of.tissue_of, len(of.tissues)).to(parts)).T
+def _groups(counts: Tensor) -> Tensor:
+    """Return the group of each member, (M,), from the number of each group's members."""
+    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+
+
+def _likelihoods(gaussians: Gaussians, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (N, G) likelihoods of the components, the largest at each voxel being 1, and (N,) its log, nats."""
+    density = gaussians.component_log_density(values)
+    highest = density.amax(0)
+    return density.sub_(highest).exp_().T.contiguous(), highest
+
+
+def _members(group_of: Tensor, groups: int) -> Tensor:
+    """Return (M, groups) float32, 1 where a member belongs to a group."""
+    return torch.nn.functional.one_hot(group_of, groups).float()
 
 
 def _by_log(components: Tensor, tissue_of: Tensor) -> Tensor:
@@ -200,7 +220,7 @@ def _started(values: Tensor, prior: Tensor, *, tissue_of: Tensor) -> Gaussians:
     weights = weights / weights.sum(1, keepdim=True)
     means = weights @ values.T
     covariances = _covariances(values, weights, means=means) + _smallest(values)
-    rank = torch.cat([torch.arange(count) - (count - 1) / 2 for count in torch.bincount(tissue_of).tolist()])
+    rank = torch.cat([torch.arange(count) - (count - 1) / 2 for count in torch.bincount(tissue_of).tolist()]).to(means)
     lengths, axes = torch.linalg.eigh(covariances)
     spread = (axes[:, :, -1] * lengths[:, -1:].sqrt())[tissue_of]
     shares = 1 / torch.bincount(tissue_of)[tissue_of]
@@ -236,10 +256,11 @@ def _updated(
     means = sums / (mass + mean_strength + INERTIA)
     scatter = _covariances(values, weights / mass.clamp_min(1e-6), means=means) * mass[:, :, None]
     single = torch.bincount(old.tissue_of)[old.tissue_of] == 1
-    pooled = scatter[single].sum(0) / mass[single].sum() if single.any() else scatter.sum(0) / mass.sum()
+    which = single if single.any() else slice(None)
+    pooled = scatter[which].sum(0) / mass[which].sum().clamp_min(1e-6)
     strength = variance_strength[:, :, None]
     scatter = scatter + strength * pooled + INERTIA * old.covariances
     covariances = scatter / (mass[:, :, None] + strength + INERTIA)
     shares = mass[:, 0] + 1e-3
-    totals = torch.zeros(int(old.tissue_of.max()) + 1).index_add_(0, old.tissue_of, shares)
+    totals = shares.new_zeros(int(old.tissue_of.max()) + 1).index_add_(0, old.tissue_of, shares)
     return Gaussians(means, covariances + _smallest(values), shares / totals[old.tissue_of], old.tissue_of)

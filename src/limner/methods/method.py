@@ -45,6 +45,8 @@ class Trainable(nn.Module):
     Args:
         task: what it is built for.
         options: of the method, an instance of its `Options`.
+
+    Source: our own; each method names its paper.
     """
 
     #: What a recipe may say about the method.

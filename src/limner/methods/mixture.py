@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from limner import check
-from limner.methods.gaussians import CHUNK, GaussianSettings, fit_gaussians, uniform_log_density
-from limner.priors.prior import PlacedPrior
+from limner.methods.gaussians import GaussianSettings, class_evidence, fit_gaussians, uniform_log_density
+from limner.networks.rows import rows_within, spread
+from limner.priors.prior import Parts, PlacedPrior
 from limner.space import Array
 
 #: Voxels that the Gaussians are fitted on; more change nothing but the time.
@@ -58,38 +59,26 @@ class Mixture:
     def _posterior(self, image: Tensor, prior: PlacedPrior, *, mask: Tensor) -> Tensor:
         """Return (K, *S) probabilities for one image (C, *S)."""
         check.mask_not_empty(int(mask.sum()))
-        values = image[:, mask].float()
-        classes = len(prior.log_probability())
-        evidence = self._class_evidence(values, prior, parts=prior.part_probability()[:, mask], classes=classes)
-        posterior = torch.zeros(len(evidence), *mask.shape)
-        posterior[0] = 1
-        posterior[:, mask] = evidence.softmax(0)
+        location, inside = prior.log_probability(), mask[None]
+        classes = len(location)
+        location = rows_within(location[None], inside)
+        evidence = self._evidence(image[:, mask].float(), prior.parts_within(mask), of=prior.parts, classes=classes)
+        posterior = spread(evidence.softmax(1), inside)
         for _ in range(self.sweeps):
-            messages = prior.messages(posterior[None, :classes])[0][:, mask] + prior.log_probability()[:, mask]
-            posterior[:, mask] = torch.cat([evidence[:classes] - messages, evidence[classes:]]).softmax(0)
-        return posterior
+            messages = rows_within(prior.messages(posterior[:, :classes]), inside) + location
+            asked = torch.cat([evidence[:, :classes] - messages, evidence[:, classes:]], 1)
+            posterior = spread(asked.softmax(1), inside)
+        return posterior[0]
 
-    def _class_evidence(self, values: Tensor, prior: PlacedPrior, *, parts: Tensor, classes: int) -> Tensor:
-        """Return (K, N) nats: log p(class, value | place), up to a constant at each voxel."""
-        of = prior.parts
-        tissue_prior = torch.zeros(len(of.tissues), parts.shape[1]).index_add_(0, of.tissue_of, parts)
-        every = max(1, values.shape[1] // FITTED_ON)
+    def _evidence(self, values: Tensor, parts: Tensor, *, of: Parts, classes: int) -> Tensor:
+        """Return (N, K) nats: log p(class, value | place), the class of outliers, if expected, after the prior's."""
+        few = slice(None, None, max(1, len(parts) // FITTED_ON))
+        tissues = parts.new_zeros(len(of.tissues), len(parts[few])).index_add_(0, of.tissue_of, parts[few].T)
         gaussians, _ = fit_gaussians(
-            values[:, ::every],
-            tissue_prior[:, ::every],
-            tissues=of.tissues,
-            settings=self.gaussians,
-            outliers=self.outliers,
+            values[:, few], tissues, tissues=of.tissues, settings=self.gaussians, outliers=self.outliers
         )
-        joint = torch.empty(classes + (self.outliers > 0), values.shape[1])
-        anywhere = uniform_log_density(values)
-        for begin in range(0, values.shape[1], CHUNK):
-            place = slice(begin, begin + CHUNK)
-            density = gaussians.log_density(values[:, place])
-            highest = density.amax(0)
-            share = (density - highest).exp()[of.tissue_of] * parts[:, place]
-            summed = torch.zeros(classes, share.shape[1]).index_add_(0, of.class_of, share)
-            joint[:classes, place] = summed.clamp_min(1e-30).log()
-            if self.outliers > 0:
-                joint[classes, place] = anywhere - highest + math.log(self.outliers / (1 - self.outliers))
-        return joint
+        evidence = class_evidence(gaussians, values, parts, of=of, classes=classes)
+        if self.outliers == 0:
+            return evidence
+        anywhere = uniform_log_density(values) + math.log(self.outliers / (1 - self.outliers))
+        return torch.cat([evidence, anywhere.expand(len(evidence), 1)], 1)

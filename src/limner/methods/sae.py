@@ -15,9 +15,10 @@ from limner.data.batch import Batch
 from limner.losses import free_energy
 from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_classes
 from limner.methods.method import Task
-from limner.methods.scoring import Scoring, ScoringOptions, class_probability, per_scan, rows_within, spread
+from limner.methods.scoring import Scoring, ScoringOptions, class_probability, per_scan
 from limner.networks.layers import CONVOLUTION, LAYOUT
-from limner.priors.neighbours import neighbour_energy
+from limner.networks.rows import rows_within, spread
+from limner.priors.neighbours import neighbour_energy_within
 from limner.priors.prior import PlacedPrior
 
 #: Voxels of a scan that its Gaussians are fitted on, and EM steps; more change nothing but the time.
@@ -34,7 +35,7 @@ class SAEOptions(ScoringOptions):
     Args:
         likelihood: "gaussian", each scan's own Gaussians in closed form, or "decoder", a convolution that reconstructs
             the scan from a sample of its segmentation.
-        data_weight: of the likelihood; 0 learns the prior alone, to begin with.
+        data_weight: of the scan's likelihood; 0 learns the prior alone, to begin with.
         neighbour_weight: of the neighbours' energy, beta; without it what the prior holds for right, 0 for none.
         variance: of the decoder's error: "fixed" takes `precision`; "estimated" the mean over the last 16 steps, and no
             likelihood before there are as many; "rounded" the same to a power of ten, with the weight at most 500.
@@ -76,22 +77,31 @@ class SAE(Scoring):
         if prior is None:
             raise check.prior_needed("sae")
         scores = rows_within(self.network(batch.image), batch.mask)
+        with torch.autocast(scores.device.type, enabled=False):  # likelihoods and divergences need all their digits
+            terms = self._terms(scores, batch, prior=prior)
+        yield "model", terms
+
+    def _terms(self, scores: Tensor, batch: Batch, *, prior: PlacedPrior) -> dict[str, Tensor]:
+        """Return the loss terms, given scores (N, K) at the mask's voxels."""
         parts = prior.parts_within(batch.mask)
         location = class_probability(parts, prior.parts)
-        scores = self.ruled(scores, location)
-        weights = per_scan(batch.mask)
+        scores, weights = self.informed(scores, location), per_scan(batch.mask)
         closed = self.options.likelihood == "gaussian" and self.options.data_weight > 0
         evidence = self._evidence(batch, prior, scores=scores, parts=parts) if closed else location.log()
+        if closed and self.options.data_weight != 1:
+            evidence = location.log().lerp_(evidence, self.options.data_weight)
+        del parts, location
         energy, q = free_energy(scores, evidence)
+        del evidence
         terms = {"fit" if closed else "prior": (weights * energy).sum()}
         beta = self._beta(prior)
         if beta > 0 and self.options.data_weight > 0 and prior.neighbours is not None:
             voxels = batch.mask.flatten(1).sum(1).clamp_min(1)
-            between = neighbour_energy(spread(q, batch.mask), prior.neighbours)
+            between = neighbour_energy_within(q, batch.mask, table=prior.neighbours)
             terms["neighbours"] = beta * (between / voxels).mean()
         if self.options.likelihood == "decoder":
             terms["reconstruction"] = self._reconstruction(batch, scores, weights=weights)
-        yield "model", terms
+        return terms
 
     def _beta(self, prior: PlacedPrior) -> float:
         """Return the weight of the neighbours' energy."""
@@ -108,17 +118,19 @@ class SAE(Scoring):
             place = slice(begin, begin + voxels)
             few = slice(begin, begin + voxels, max(1, voxels // FITTED_ON))
             begin += voxels
+            if not voxels:
+                continue
             gaussians = fit_to_classes(
                 values[:, few],
                 parts[few],
-                scores[few].softmax(1),
+                q=scores[few].softmax(1),
                 of=prior.parts,
-                settings=GaussianSettings(rounds=ROUNDS),
+                settings=GaussianSettings(),
+                rounds=ROUNDS,
             )
-            log_joint = class_evidence(
-                gaussians, values[:, place], parts[place], of=prior.parts, classes=scores.shape[1]
+            found[place] = class_evidence(
+                gaussians, values[:, place], parts=parts[place], of=prior.parts, classes=scores.shape[1]
             )
-            found[place] = log_joint
         return found
 
     def _reconstruction(self, batch: Batch, scores: Tensor, *, weights: Tensor) -> Tensor:
@@ -127,7 +139,9 @@ class SAE(Scoring):
         drawn = self.decoder(spread(sample, batch.mask))
         residual = (rows_within(drawn, batch.mask) - rows_within(unit_range(batch.image), batch.mask)).square().sum(1)
         error = (weights * residual).sum()
-        weight = self.options.precision if self.options.variance == "fixed" else self.decoder.weight(error.detach())
+        weight = self.options.precision
+        if self.options.variance != "fixed":
+            weight = self.decoder.weight(error.detach() / self.task.channels)
         if self.options.variance == "rounded" and weight > 0:
             weight = rounded(weight)
         return self.options.data_weight * weight * error
@@ -149,7 +163,7 @@ class _Decoder(nn.Module):
         return image
 
     def weight(self, error: Tensor) -> float:
-        """Return 1 / (2 variance) by the errors remembered, 0 until they are enough, and remember one more."""
+        """Return 1 / (2 variance) by the mean squares remembered, 0 until they are enough, and remember one more."""
         known = self.errors.clone()
         self.errors.copy_(torch.cat([known[1:], error.reshape(1).to(known)]))
         return 0.0 if (known < 0).any() else float(0.5 / known.mean().clamp_min(1e-12))

@@ -12,6 +12,7 @@ from limner.config import Settings
 from limner.losses import RULED_OUT
 from limner.methods.method import Task, Trainable
 from limner.networks.options import NetworkOptions
+from limner.networks.rows import rows_within, spread
 from limner.priors.prior import Parts, PlacedPrior
 
 
@@ -21,16 +22,22 @@ class ScoringOptions(Settings):
     Args:
         network: that gives the scores.
         level: finest level of a pyramid that is used: 1 at twice the voxel size that the model is for.
+        location: weight of the log of the prior's probability, which is added to the network's scores.
         support: classes less likely than this at a place, says the prior, are ruled out there; 0 rules out none.
     """
 
     network: NetworkOptions = NetworkOptions()
     level: Literal[0, 1] = 0
+    location: Annotated[float, Field(ge=0)] = 0.0
     support: Annotated[float, Field(ge=0, lt=1)] = 1e-3
 
 
 class Scoring(Trainable):
-    """A method that labels voxels by the scores of one network."""
+    """A method that labels voxels by the scores of one network.
+
+    Source: our own; the prior's support as in the public code of Yu et al. 2020 (SAE), where it is 1e-8, and its log
+    added to the scores as in Dalca et al. 2018.
+    """
 
     Options = ScoringOptions
     options: ScoringOptions
@@ -60,36 +67,23 @@ class Scoring(Trainable):
         """
         inside = torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
         scores = rows_within(self.network(image), inside)
-        if prior is not None and self.options.support > 0:
-            location = class_probability(prior.parts_within(inside), prior.parts)
-            scores = self.ruled(scores, location)
+        if prior is not None and (self.options.support > 0 or self.options.location > 0):
+            scores = self.informed(scores, class_probability(prior.parts_within(inside), prior.parts))
         return spread(scores.softmax(1), inside)
 
-    def ruled(self, scores: Tensor, location: Tensor) -> Tensor:
-        """Return scores (N, K) with RULED_OUT where the prior's probability (N, K) is below the support."""
+    def informed(self, scores: Tensor, location: Tensor) -> Tensor:
+        """Return scores (N, K) with what the prior's probability of each class (N, K) adds to them or rules out."""
         # The likeliest class stays, so that something does.
         least = location.amax(1, keepdim=True).clamp_max(self.options.support)
+        if self.options.location > 0:
+            scores = scores + self.options.location * location.log()
         return scores.masked_fill(location < least, RULED_OUT)
-
-
-def rows_within(maps: Tensor, mask: Tensor) -> Tensor:
-    """Return (N, K) float32: maps (B, K, *S) at the N voxels of a mask (B, *S)."""
-    return maps.movedim(1, -1)[mask].float()
-
-
-def spread(rows: Tensor, mask: Tensor) -> Tensor:
-    """Return (B, K, *S) probabilities: rows (N, K) at the N voxels of a mask (B, *S), and background elsewhere.
-
-    A voxel's classes lie side by side in memory.
-    """
-    dense = rows.new_zeros(*mask.shape, rows.shape[1])
-    dense[..., 0] = 1
-    return dense.index_put((mask,), rows).movedim(-1, 1)
 
 
 def class_probability(parts: Tensor, of: Parts) -> Tensor:
     """Return (N, K) probabilities of the classes, given those (N, P) of their parts."""
-    return parts @ torch.nn.functional.one_hot(of.class_of).to(parts)
+    with torch.autocast(parts.device.type, enabled=False):
+        return parts @ torch.nn.functional.one_hot(of.class_of).to(parts)
 
 
 def per_scan(mask: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class PyramidUNet(nn.Module):
     @property
     def context(self) -> int:
         """Return the voxels on each side that a voxel's scores depend on, at most."""
-        return 5 * self.stride
+        return 4 * self.stride - 3
 
     def forward(self, image: Tensor) -> Tensor:
         """Return scores (B, K, *S) of images (B, C, *S), whose voxels are those of the finest level in use."""
@@ -68,7 +68,7 @@ class PyramidUNet(nn.Module):
             images.append(MEAN[self.dimensions](images[-1], 2))
         skips = [self.stem[self.level](images[0]).relu_()]
         for depth, seen in enumerate(images[1:], self.level + 1):
-            above = self.down[depth - 1](MAXIMUM[self.dimensions](_evened(skips[-1]), 2))
+            above = self.down[depth - 1](MAXIMUM[self.dimensions](skips[-1], 2))
             skips.append(above.add_(self.stem[depth](seen)).mul_(0.5**0.5).relu_())
         return self._scores(skips)
 
@@ -77,15 +77,10 @@ class PyramidUNet(nn.Module):
         inner = skips.pop()
         for depth in range(self.levels - 2, self.level - 1, -1):
             risen = functional.interpolate(self.up[depth](inner), scale_factor=2.0, mode="nearest")
-            inner = self.mix[depth](_evened(risen.add_(skips.pop()))).relu_()
+            inner = self.mix[depth](risen.add_(skips.pop()).mul_(0.5**0.5)).relu_()
             if depth == 1:
                 coarse: Tensor = self.head[1](inner)
         if self.level == 1:
             return coarse
         finer = functional.interpolate(coarse, scale_factor=2.0, mode=LINEAR[self.dimensions])
         return finer.add_(self.head[0](inner))
-
-
-def _evened(features: Tensor) -> Tensor:
-    """Return features (B, C, *S) scaled to a root mean square of about 1 over the channels of each voxel."""
-    return features * features.float().square().mean(1, keepdim=True).add_(1e-3).rsqrt_().to(features.dtype)

@@ -17,8 +17,8 @@ class UNet(nn.Module):
     Args:
         channels: of the image, C.
         classes: K.
-        features: channels at each level, the finest first; a level has half the voxels of the one before along each
-            axis.
+        features: channels at each level, the finest first; at least two levels. A level has half the voxels of the one
+            before along each axis.
         head: edge of the last convolution's kernel in voxels, odd.
         dimensions: 2 or 3.
 
@@ -40,8 +40,7 @@ class UNet(nn.Module):
         inputs = (channels, *features[:-1])
         self.down = nn.ModuleList(made(i, o, 3, padding=1) for i, o in zip(inputs, features, strict=True))
         outputs = (classes, *features[:-2])
-        below = (*features[1:-1], features[-1]) if len(features) < 3 else (*outputs[1:], features[-1])
-        joined = zip(below, features[:-1], outputs, strict=True)
+        joined = zip((*outputs[1:], features[-1]), features[:-1], outputs, strict=True)
         self.up = nn.ModuleList(made(low + skip, o, 3, padding=1) for low, skip, o in joined)
         self.head = made(classes, classes, head, padding=head // 2)
         self.to(memory_format=LAYOUT[dimensions])  # type: ignore[call-overload]
@@ -54,7 +53,7 @@ class UNet(nn.Module):
     @property
     def context(self) -> int:
         """Return the voxels on each side that a voxel's scores depend on, at most."""
-        return 5 * self.stride
+        return 4 * self.stride - 3 + self.head.kernel_size[0] // 2
 
     def forward(self, image: Tensor) -> Tensor:
         """Return scores (B, K, *S) of images (B, C, *S); S is a multiple of the stride."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.networks.rows import taken
 from limner.priors.atlas import FLOOR, NEIGHBOUR_WEIGHT, Atlas
 from limner.priors.neighbours import NeighbourTable, neighbour_energy, neighbour_messages
 from limner.priors.prior import Parts
@@ -74,7 +75,7 @@ class DensePrior:
 
     def parts_within(self, mask: Tensor) -> Tensor:
         """Return (N, P) float32 probabilities of the parts at a mask's N voxels (B, *S), floored and normalised."""
-        floored = self.probability.movedim(1, -1)[mask].float().add_(FLOOR)
+        floored = taken(self.probability, mask).float().add_(FLOOR)
         return floored.div_(floored.sum(1, keepdim=True))
 
     def log_probability(self) -> Tensor:

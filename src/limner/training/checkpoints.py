@@ -37,7 +37,7 @@ def load_weights(method: nn.Module, path: Path) -> None:
         InputError: for a file that is damaged, of another version, or of another method.
     """
     tensors, _ = _load(path)
-    _fill(method, tensors, path)
+    _fill(method, tensors, path=path)
 
 
 def save_checkpoint(
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, *, method: nn.Module, optimisers: Mapping[str, O
         InputError: for a file that is damaged, of another version, or of another method.
     """
     tensors, header = _load(path)
-    _fill(method, tensors, path)
+    _fill(method, tensors, path=path)
     try:
         for player, optimiser in optimisers.items():
             optimiser.load_state_dict(_optimiser_state(tensors, player) | _groups(optimiser))
@@ -133,7 +133,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise check.checkpoint_damaged(path, error) from error
 
 
-def _fill(method: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _fill(method: nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
     """Copy tensors from a file into a method."""
     weights = {name.removeprefix("method/"): value for name, value in tensors.items() if name.startswith("method/")}
     try:

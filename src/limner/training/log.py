@@ -42,7 +42,7 @@ class Log:
         words = "  ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
         self._show(description=words)
 
-    def dice(self, stage: str, progress: Progress, dice: Mapping[str, float]) -> None:
+    def dice(self, stage: str, progress: Progress, *, dice: Mapping[str, float]) -> None:
         """Write scores by structure."""
         self._write(stage, progress, dice={"mean": fmean(dice.values()), **dice})
 
@@ -93,9 +93,9 @@ class Log:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise check.unwritable(self._path, error) from error
-        self._draw(stage, progress, values)
+        self._draw(stage, progress, values=values)
 
-    def _draw(self, stage: str, progress: Progress, values: Mapping[str, Mapping[str, float]]) -> None:
+    def _draw(self, stage: str, progress: Progress, *, values: Mapping[str, Mapping[str, float]]) -> None:
         """Add a point to each curve in the event files, if there are any."""
         if self._events:
             for kind, numbers in values.items():

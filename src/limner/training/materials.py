@@ -56,7 +56,9 @@ class Materials:
         """
         data, prior = recipe.data, recipe.prior
         atlas = None if prior is None else load_prior(SHIPPED if prior == BRAIN else prior)
-        known = atlas.table if atlas else LabelTable.freesurfer()
+        known = LabelTable.freesurfer()
+        if atlas and atlas.table.structures != known.structures:
+            known = atlas.table  # of other labels than FreeSurfer's, whose table knows more ids than an atlas has met
         table = LabelTable.read(data.table) if data.table else known
         if atlas:
             check.tables_agree(table.structures, atlas.table.structures)

@@ -93,7 +93,7 @@ class Watch:
         dice = examine(self.method)
         if not dice:  # the labels show none of the structures
             return progress
-        self.log.dice(self.stage.name, progress, dice)
+        self.log.dice(self.stage.name, progress, dice=dice)
         if not self._taught:
             return progress
         judged = progress.judged(fmean(dice.values()))
