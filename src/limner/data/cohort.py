@@ -109,8 +109,10 @@ def _volumes(folder: Path) -> list[Path]:
     """Return the volumes in a folder; hidden files may be half-written.
 
     Raises:
-        InputError: if it has none.
+        InputError: if it has none, or is none.
     """
+    if not folder.is_dir():
+        raise check.no_scans(folder, SUFFIXES)
     found = sorted(path for path in folder.iterdir() if is_volume(path) and not path.name.startswith("."))
     if not found:
         raise check.no_scans(folder, SUFFIXES)

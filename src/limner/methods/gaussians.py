@@ -145,7 +145,9 @@ def fit_to_classes(
     # A tissue that is proposed nowhere begins where the prior has most of it.
     proposed = (q @ parts_of).mul_(given).add_(parts, alpha=1e-6)
     gaussians = _started(values, (proposed @ tissues).T, tissue_of=tissue_of)
-    mass, anchor = ((parts @ tissues).sum(0) / counts)[tissue_of], gaussians.means
+    # Held near the values where the prior expects a tissue, as in EM: held near what was proposed, means would wander.
+    anchor = _started(values, (parts @ tissues).T, tissue_of=tissue_of).means
+    mass = ((parts @ tissues).sum(0) / counts)[tissue_of]
     strengths = (settings.mean_strength * mass * (counts == 1)[tissue_of], settings.variance_strength * mass)
     for _ in range(rounds):
         components, _ = _likelihoods(gaussians, values)  # (N, G)
@@ -216,7 +218,7 @@ def uniform_log_density(values: Tensor) -> Tensor:
 
 def _started(values: Tensor, prior: Tensor, *, tissue_of: Tensor) -> Gaussians:
     """Return each tissue's mean and covariance where it is likely, its components one sd apart on the longest axis."""
-    weights = prior.square()
+    weights = prior.square() + 1e-12  # a tissue that is nowhere begins as what is everywhere
     weights = weights / weights.sum(1, keepdim=True)
     means = weights @ values.T
     covariances = _covariances(values, weights, means=means) + _smallest(values)

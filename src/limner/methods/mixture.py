@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from limner import check
+from limner.losses import log_shares
 from limner.methods.gaussians import GaussianSettings, class_evidence, fit_gaussians, uniform_log_density
-from limner.networks.rows import rows_within, spread
 from limner.priors.prior import Parts, PlacedPrior
 from limner.space import Array
 
@@ -59,16 +59,18 @@ class Mixture:
     def _posterior(self, image: Tensor, prior: PlacedPrior, *, mask: Tensor) -> Tensor:
         """Return (K, *S) probabilities for one image (C, *S)."""
         check.mask_not_empty(int(mask.sum()))
-        location, inside = prior.log_probability(), mask[None]
-        classes = len(location)
-        location = rows_within(location[None], inside)
+        location = prior.log_probability().movedim(0, -1)[mask]
+        classes = location.shape[1]
         evidence = self._evidence(image[:, mask].float(), prior.parts_within(mask), of=prior.parts, classes=classes)
-        posterior = spread(evidence.softmax(1), inside)
+        posterior = torch.zeros(evidence.shape[1], *mask.shape)
+        posterior[0] = 1
+        voxels = posterior.movedim(0, -1)
+        voxels[mask] = log_shares(evidence).exp_()
         for _ in range(self.sweeps):
-            messages = rows_within(prior.messages(posterior[:, :classes]), inside) + location
+            messages = prior.messages(posterior[None, :classes])[0].movedim(0, -1)[mask] + location
             asked = torch.cat([evidence[:, :classes] - messages, evidence[:, classes:]], 1)
-            posterior = spread(asked.softmax(1), inside)
-        return posterior[0]
+            voxels[mask] = log_shares(asked).exp_()
+        return posterior
 
     def _evidence(self, values: Tensor, parts: Tensor, *, of: Parts, classes: int) -> Tensor:
         """Return (N, K) nats: log p(class, value | place), the class of outliers, if expected, after the prior's."""
@@ -77,7 +79,7 @@ class Mixture:
         gaussians, _ = fit_gaussians(
             values[:, few], tissues, tissues=of.tissues, settings=self.gaussians, outliers=self.outliers
         )
-        evidence = class_evidence(gaussians, values, parts, of=of, classes=classes)
+        evidence = class_evidence(gaussians, values, parts=parts, of=of, classes=classes)
         if self.outliers == 0:
             return evidence
         anywhere = uniform_log_density(values) + math.log(self.outliers / (1 - self.outliers))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limner import check
 from limner.config import Settings
 from limner.data.batch import Batch
-from limner.losses import free_energy
+from limner.losses import free_energy, log_shares
 from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_classes
 from limner.methods.method import Task
 from limner.methods.scoring import Scoring, ScoringOptions, class_probability, per_scan
@@ -123,7 +123,7 @@ class SAE(Scoring):
             gaussians = fit_to_classes(
                 values[:, few],
                 parts[few],
-                q=scores[few].softmax(1),
+                q=log_shares(scores[few]).exp(),
                 of=prior.parts,
                 settings=GaussianSettings(),
                 rounds=ROUNDS,

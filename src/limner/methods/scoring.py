@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from limner.config import Settings
-from limner.losses import RULED_OUT
+from limner.losses import RULED_OUT, log_shares
 from limner.methods.method import Task, Trainable
 from limner.networks.options import NetworkOptions
 from limner.networks.rows import rows_within, spread
@@ -69,7 +69,7 @@ class Scoring(Trainable):
         scores = rows_within(self.network(image), inside)
         if prior is not None and (self.options.support > 0 or self.options.location > 0):
             scores = self.informed(scores, class_probability(prior.parts_within(inside), prior.parts))
-        return spread(scores.softmax(1), inside)
+        return spread(log_shares(scores).exp_(), inside)
 
     def informed(self, scores: Tensor, location: Tensor) -> Tensor:
         """Return scores (N, K) with what the prior's probability of each class (N, K) adds to them or rules out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -56,10 +57,11 @@ def train(
     fabric = _fabric(recipe)
     if (out / MODEL).exists():
         return out / MODEL
+    model = load_model(start) if start else None
     materials = Materials.of(recipe, cache=out / CACHE)
     _prepare(materials, progress=progress)
     check_memory(materials, fabric.strategy.root_device, processes=recipe.devices)
-    given = _given(materials, start) if start else None
+    given = _given(materials, model, path=start) if model and start else None
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     if given and not (out / RECIPE).exists():
         save_weights(given, out / CHECKPOINTS / GIVEN)
@@ -166,6 +168,7 @@ def _fabric(recipe: Recipe) -> Fabric:
     if device == "cuda" and found < recipe.devices:
         raise check.no_device(recipe.devices, found)
     half = recipe.precision == "bf16" or (recipe.precision == "auto" and _fast_in_half(device))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells everybody which precision it uses
     # Processes that begin anew: what began with sys.argv would do its preparation again, and forks lose their threads.
     strategy = "ddp_spawn" if recipe.devices > 1 else "auto"
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if half else "32-true"
@@ -186,13 +189,13 @@ def _prepare(materials: Materials, *, progress: bool) -> None:
         store.prepared(case)
 
 
-def _given(materials: Materials, path: Path) -> Trainable:
+def _given(materials: Materials, model: Model, *, path: Path) -> Trainable:
     """Return the method of a model to begin with.
 
     Raises:
         InputError: for a model of another method, or of other images or structures.
     """
-    model, name = load_model(path), materials.recipe.method.name
+    name = materials.recipe.method.name
     if model.name != name:
         raise check.other_method(path, model.name, expected=name)
     if model.task != materials.task:
@@ -206,6 +209,7 @@ def _given(materials: Materials, path: Path) -> Trainable:
 def _in_process(fabric: Fabric, *, recipe: Recipe, out: Path, progress: bool) -> str | None:
     """Train in one of several processes; return what is wrong with the input, which all of them find alike."""
     keep_memory()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         _train_stages(fabric, Materials.of(recipe, cache=out / CACHE), out=out, progress=progress)
     except check.InputError as error:
