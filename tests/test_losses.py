@@ -134,14 +134,14 @@ def test_soft_dice_is_nothing_where_all_is_right() -> None:
 def test_no_labels_are_no_loss(loss: object) -> None:
     scores = torch.zeros(0, 4, requires_grad=True)
     found = loss(scores, torch.zeros(0, dtype=torch.int64))
-    assert float(found) == 0
     (gradient,) = torch.autograd.grad(found, scores)
     assert gradient.shape == scores.shape
+    assert found.item() == 0
 
 
 def test_soft_dice_of_background_alone_is_nothing() -> None:
     scores = drawn(5, 3).requires_grad_()
     found = soft_dice(scores, torch.zeros(5, dtype=torch.int64))
     (gradient,) = torch.autograd.grad(found, scores)
-    assert float(found) == 0
+    assert found.item() == 0
     assert (gradient == 0).all()

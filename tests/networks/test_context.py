@@ -16,7 +16,7 @@ from limner.networks.unet import UNet
 NETWORKS: dict[str, Callable[..., UNet | PyramidUNet]] = {
     "unet": lambda **more: UNet(1, 2, **more),
     "unet, small head": lambda **more: UNet(1, 2, head=1, **more),
-    "unet, large head": lambda **more: UNet(1, 2, head=7, **more),
+    "unet, large head": lambda **more: UNet(1, 2, head=5, **more),
     "pyramid": lambda **more: PyramidUNet(1, 2, **more),
     "pyramid from level 1": lambda **more: PyramidUNet(1, 2, level=1, **more),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,10 +67,16 @@ class PyramidUNet(nn.Module):
         images = [image.contiguous(memory_format=LAYOUT[self.dimensions])]
         for _ in range(self.level + 1, self.levels):
             images.append(MEAN[self.dimensions](images[-1], 2))
-        skips = [self.stem[self.level](images[0]).relu_()]
+        first = self.stem[self.level](images[0])
+        if self.level == 1:  # as if level 0 had nothing to say: no score changes when it joins in
+            first = first.mul_(0.5**0.5)
+        skips = [first.relu_()]
         for depth, seen in enumerate(images[1:], self.level + 1):
             above = self.down[depth - 1](MAXIMUM[self.dimensions](skips[-1], 2))
-            skips.append(above.add_(self.stem[depth](seen)).mul_(0.5**0.5).relu_())
+            # Not in bf16, in which oneDNN returns NaN for one channel of one voxel; and coarse levels are quick.
+            with torch.autocast(image.device.type, enabled=False):
+                own = self.stem[depth](seen)
+            skips.append(above.add_(own).mul_(0.5**0.5).relu_())
         return self._scores(skips)
 
     def _scores(self, skips: list[Tensor]) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def rows_within(maps: Tensor, mask: Tensor) -> Tensor:
-    """Return (N, K) float32: maps (B, K, *S) at the N voxels of a mask (B, *S)."""
+    """Return (N, K), float32 at least: maps (B, K, *S) at the N voxels of a mask (B, *S)."""
     rows: Tensor = _Rows.apply(maps, mask)  # type: ignore[no-untyped-call]
-    return rows.float()
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
 def spread(rows: Tensor, mask: Tensor) -> Tensor:
