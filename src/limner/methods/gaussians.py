@@ -143,7 +143,7 @@ def fit_to_classes(
     tissue_of = _groups(counts)
     given = parts / (parts @ classes @ parts_of)  # p(part | class, place)
     # A tissue that is proposed nowhere begins where the prior has most of it.
-    proposed = (q @ parts_of).mul_(given).add_(parts, alpha=1e-6)
+    proposed = (q @ parts_of).mul_(given).add_(parts, alpha=1e-3)
     gaussians = _started(values, (proposed @ tissues).T, tissue_of=tissue_of)
     # Held near the values where the prior expects a tissue, as in EM: held near what was proposed, means would wander.
     anchor = _started(values, (parts @ tissues).T, tissue_of=tissue_of).means

@@ -94,8 +94,10 @@ class SAE(Scoring):
         energy, q = free_energy(scores, evidence)
         del evidence
         terms = {"fit" if closed else "prior": (weights * energy).sum()}
+        if self.options.data_weight == 0:
+            return terms
         beta = self._beta(prior)
-        if beta > 0 and self.options.data_weight > 0 and prior.neighbours is not None:
+        if beta > 0 and prior.neighbours is not None:
             voxels = batch.mask.flatten(1).sum(1).clamp_min(1)
             between = neighbour_energy_within(q, batch.mask, table=prior.neighbours)
             terms["neighbours"] = beta * (between / voxels).mean()

@@ -75,9 +75,11 @@ class Scoring(Trainable):
         """Return scores (N, K) with what the prior's probability of each class (N, K) adds to them or rules out."""
         # The likeliest class stays, so that something does.
         least = location.amax(1, keepdim=True).clamp_max(self.options.support)
-        if self.options.location > 0:
-            scores = scores + self.options.location * location.log()
-        return scores.masked_fill(location < least, RULED_OUT)
+        return self.located(scores, location).masked_fill(location < least, RULED_OUT)
+
+    def located(self, scores: Tensor, location: Tensor) -> Tensor:
+        """Return scores (N, K) with what the prior's probability of each class (N, K) adds to them."""
+        return scores + self.options.location * location.log() if self.options.location > 0 else scores
 
 
 def class_probability(parts: Tensor, of: Parts) -> Tensor:

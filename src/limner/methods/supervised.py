@@ -9,7 +9,8 @@ from torch import Tensor
 
 from limner.data.batch import IGNORE, Batch
 from limner.losses import cross_entropy, soft_dice
-from limner.methods.scoring import Scoring, ScoringOptions
+from limner.methods.scoring import Scoring, ScoringOptions, class_probability
+from limner.networks.rows import rows_within
 from limner.priors.prior import PlacedPrior
 
 
@@ -33,17 +34,14 @@ class Supervised(Scoring):
     Options = SupervisedOptions
     supervised = True
 
-    def losses(
-        self,
-        batch: Batch,
-        prior: PlacedPrior | None,  # noqa: ARG002 the contract's: labels need no prior
-    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield soft Dice and cross-entropy over the labelled voxels inside the mask."""
-        scores = self.network(batch.image).movedim(1, -1)
         known = batch.mask & (batch.labels != IGNORE)
-        dice, entropy = [], []
-        for maps, labels, where in zip(scores, batch.labels, known, strict=True):
-            rows, classes = maps[where].float(), labels[where]
-            dice.append(soft_dice(rows, classes))
-            entropy.append(cross_entropy(rows, classes))
-        yield "model", {"dice": torch.stack(dice).mean(), "cross-entropy": torch.stack(entropy).mean()}
+        scores = rows_within(self.network(batch.image), known)
+        if prior is not None and self.options.location > 0:
+            scores = self.located(scores, class_probability(prior.parts_within(known), prior.parts))
+        voxels = known.flatten(1).sum(1).tolist()
+        each = list(zip(torch.split(scores, voxels), torch.split(batch.labels[known], voxels), strict=True))
+        dice = torch.stack([soft_dice(rows, labels) for rows, labels in each])
+        entropy = torch.stack([cross_entropy(rows, labels) for rows, labels in each])
+        yield "model", {"dice": dice.mean(), "cross-entropy": entropy.mean()}
