@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limner.check import InputError
+from limner.networks.rows import spread
 from limner.priors.neighbours import (
     NeighbourTable,
     _neighbour_sums,
     neighbour_counts,
     neighbour_energy,
+    neighbour_energy_within,
     neighbour_messages,
 )
 
@@ -277,3 +279,19 @@ def test_q_and_table_have_the_same_classes(function: Callable[[Tensor, Neighbour
     message = r"'q' has 4 classes on its second axis but the neighbour table has 2; use the prior's own classes"
     with pytest.raises(InputError, match=message):
         function(drawn_q(0, (3, 3)), NeighbourTable(np.ones((2, 2)), 3))
+
+
+@pytest.mark.parametrize("shape", [(37, 6, 5), (40, 7)])
+def test_rows_of_a_mask_have_the_energy_of_the_maps_they_make(shape: tuple[int, ...]) -> None:
+    """More planes than are worked on at a time, and a mask that leaves some of them empty."""
+    drawn = torch.Generator().manual_seed(0)
+    mask = torch.rand(2, *shape, generator=drawn) > 0.4
+    mask[0, :20] = False
+    table = NeighbourTable(np.random.default_rng(0).random((4, 4)) * 100, 3)
+    rows = torch.rand(int(mask.sum()), 4, generator=drawn).softmax(1).requires_grad_()
+    weights = torch.tensor([1.0, -2.0])
+    within = neighbour_energy_within(rows, mask, table=table)
+    whole = neighbour_energy(spread(rows, mask), table)
+    torch.testing.assert_close(within, whole)
+    gradients = [torch.autograd.grad(weights @ energy, rows)[0] for energy in (within, whole)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
