@@ -11,13 +11,17 @@ from torch.nn import functional
 
 from limner.networks.layers import CONVOLUTION, LAYOUT, LINEAR, MAXIMUM, MEAN
 
+#: Factor of the intensities of which scores are told directly: those of a narrow Gaussian need large weights.
+STEEPNESS = 8.0
+
 
 class PyramidUNet(nn.Module):
     """A U-Net that sees the image at every level, and may begin below the finest.
 
     Level 0 is the finest; every next one has half the voxels along each axis. A network trained from level 1 on images
     of half the resolution keeps what it has learned when level 0 joins in: the scores of level 1 are interpolated, and
-    level 0 adds to them, at first nothing.
+    level 0 adds to them, at first nothing. A voxel's own intensity and its square have a direct way to its scores, in
+    which the log-likelihood of a Gaussian is linear.
 
     Args:
         channels: of the image, C.
@@ -41,12 +45,13 @@ class PyramidUNet(nn.Module):
         self.up = nn.ModuleList(made(coarse, fine, 1) for fine, coarse in pairs)
         self.mix = nn.ModuleList(made(fine, fine, 3, padding=1) for fine, _ in pairs)
         self.head = nn.ModuleList(made(features[level], classes, 1) for level in (0, 1))
+        self.tone = made(2 * channels, classes, 1, bias=False)
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             else:
                 nn.init.zeros_(parameter)
-        first, joining = self.head[1], (self.head[0], self.down[0])
+        first, joining = self.head[1], (self.head[0], self.down[0], self.tone)
         nn.init.normal_(first.get_parameter("weight"), std=0.03)
         for module in joining:
             nn.init.zeros_(module.get_parameter("weight"))
@@ -77,7 +82,7 @@ class PyramidUNet(nn.Module):
             with torch.autocast(image.device.type, enabled=False):
                 own = self.stem[depth](seen)
             skips.append(above.add_(own).mul_(0.5**0.5).relu_())
-        return self._scores(skips)
+        return self._scores(skips).add_(self.tone(STEEPNESS * torch.cat([image, image.square()], 1)))
 
     def _scores(self, skips: list[Tensor]) -> Tensor:
         """Return the scores of the finest level in use, from the coarsest up."""
