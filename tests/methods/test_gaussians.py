@@ -145,6 +145,7 @@ def test_a_tissue_without_a_voxel_stays_finite(settings: GaussianSettings, least
     assert torch.isfinite(found.log_density(values)).all()
     assert (torch.linalg.eigvalsh(found.covariances) > 0).all()
     # It stays where it was begun, among the image's values.
+    # At most at the last of them, which another processor rounds another way.
     assert (found.means >= values.amin(1) - 1e-3).all()
     assert (found.means <= values.amax(1) + 1e-3).all()
 

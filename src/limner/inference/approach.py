@@ -92,7 +92,7 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
     mixture, atlas = method or Mixture(), prior or load_prior(SHIPPED)
 
     def predict(scan: Scan, world: Grid) -> Tensor:
-        return mixture.predict(scan.image[None], atlas.place(world), mask=scan.mask[None])[0]
+        return mixture.predict(scan.standardised()[None], atlas.place(world), mask=scan.mask[None])[0]
 
     return Approach(mixture, atlas, atlas.table, Preparation(), predict, outliers=mixture.outliers > 0)
 

@@ -62,12 +62,12 @@ class Gaussians:
         """Return (G, N) nats of the values (C, N), the components' shares included."""
         factors: Tensor = torch.linalg.cholesky(self.covariances)
         volume = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1) + values.shape[0] * math.log(2 * math.pi)
-        highest = (self.shares.log() - volume / 2)[:, None]
         if len(values) == 1:  # far quicker than a solver for matrices of one number
-            return (values - self.means).div_(factors[:, :, 0]).square_().mul_(-0.5).add_(highest)
-        residuals = values - self.means[:, :, None]
-        distance: Tensor = torch.linalg.solve_triangular(factors, residuals, upper=False).square().sum(1)
-        return highest - distance / 2
+            distance = (values - self.means).div_(factors[:, :, 0]).square_()
+        else:
+            residuals = values - self.means[:, :, None]
+            distance = torch.linalg.solve_triangular(factors, residuals, upper=False).square().sum(1)
+        return distance.add_(volume[:, None]).mul_(-0.5).add_(self.shares.log()[:, None])
 
     def log_density(self, values: Tensor) -> Tensor:
         """Return (T, N) nats: log p(value | tissue) for values (C, N)."""
@@ -218,7 +218,7 @@ def uniform_log_density(values: Tensor) -> Tensor:
 
 def _started(values: Tensor, prior: Tensor, *, tissue_of: Tensor) -> Gaussians:
     """Return each tissue's mean and covariance where it is likely, its components one sd apart on the longest axis."""
-    weights = prior.square() + 1e-12  # a tissue that is nowhere begins as what is everywhere
+    weights = prior.square()
     weights = weights / weights.sum(1, keepdim=True)
     means = weights @ values.T
     covariances = _covariances(values, weights, means=means) + _smallest(values)

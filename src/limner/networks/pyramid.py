@@ -19,9 +19,9 @@ class PyramidUNet(nn.Module):
     """A U-Net that sees the image at every level, and may begin below the finest.
 
     Level 0 is the finest; every next one has half the voxels along each axis. A network trained from level 1 on images
-    of half the resolution keeps what it has learned when level 0 joins in: the scores of level 1 are interpolated, and
-    level 0 adds to them, at first nothing. A voxel's own intensity and its square have a direct way to its scores, in
-    which the log-likelihood of a Gaussian is linear.
+    of half the resolution keeps what it has learned when level 0 joins in: the scores of level 1 are interpolated, and the
+    features of level 0 add to them, at first nothing. A voxel's own intensity and its square have a direct way to its
+    scores, in which the log-likelihood of a Gaussian is linear; its weights are the same at both levels.
 
     Args:
         channels: of the image, C.
@@ -73,7 +73,7 @@ class PyramidUNet(nn.Module):
         for _ in range(self.level + 1, self.levels):
             images.append(MEAN[self.dimensions](images[-1], 2))
         first = self.stem[self.level](images[0])
-        if self.level == 1:  # as if level 0 had nothing to say: no score changes when it joins in
+        if self.level == 1:  # as if level 0 had no features: they change no score when they join in
             first = first.mul_(0.5**0.5)
         skips = [first.relu_()]
         for depth, seen in enumerate(images[1:], self.level + 1):

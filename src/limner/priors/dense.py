@@ -108,7 +108,3 @@ class DensePrior:
         if self.neighbours is None:
             return location
         return location + self.neighbour_weight * neighbour_messages(q, self.neighbours)
-
-    def identified(self, classes: Array) -> Array:
-        """Return the classes themselves, (B, *S): ids are restored by the atlas, in the scan's own voxels."""
-        return classes

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from limner.priors.neighbours import NeighbourTable
-    from limner.space import Array, Grid
+    from limner.space import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,6 @@ class PlacedPrior(Protocol):
 
     def messages(self, q: Tensor) -> Tensor:
         """Return d energy / d q, (B, K, *S) nats."""
-
-    def identified(self, classes: Array) -> Array:
-        """Return the likeliest label id of each voxel, given its class: (*S) to (*S)."""
 
 
 class Prior(Protocol):

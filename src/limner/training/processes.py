@@ -36,7 +36,10 @@ def average_gradients(player: nn.Module, fabric: Fabric) -> None:
     """Replace a player's gradients by their mean over all processes."""
     if fabric.world_size == 1:
         return
-    parameters = [parameter for parameter in player.parameters() if parameter.requires_grad]
+    learning = [parameter for parameter in player.parameters() if parameter.requires_grad]
+    reached = summed(torch.tensor([one.grad is not None for one in learning], device=fabric.device).float(), fabric)
+    # What no process has a gradient of is left alone, as one process would leave it: weight decay would shrink it.
+    parameters = [one for one, processes in zip(learning, reached.tolist(), strict=True) if processes > 0]
     gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
     mean = _reduced(torch.cat([gradient.flatten() for gradient in gradients]), fabric, how="mean")
     for one, gradient in zip(parameters, torch.split(mean, [one.numel() for one in parameters]), strict=True):
