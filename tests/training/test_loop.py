@@ -69,6 +69,13 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path, nam
         assert mine["terms"] == pytest.approx(theirs["terms"], rel=1e-4)
 
 
+def test_two_processes_leave_alone_what_no_loss_reaches(tmp_path: Path) -> None:
+    weights = launched(2, tmp_path / "run", name="Half", weight_decay=0.1)
+    before = started("Half").state_dict()
+    assert torch.equal(weights["waiting.weight"], before["waiting.weight"])
+    assert not torch.equal(weights["network.0.weight"], before["network.0.weight"])
+
+
 def test_noise_differs_between_steps_and_seeds_alone(tmp_path: Path) -> None:
     first, again = (launched(1, tmp_path / run, name="Noisy") for run in "ab")
     assert_same(again, first, exactly=True)

@@ -98,13 +98,24 @@ class Steep(OnePlayer):
         yield "model", {"root": (0 * self.network(batch.image)).sum().sqrt()}
 
 
+class Half(OnePlayer):
+    """Has weights that no loss reaches, as a network has whose finest level waits."""
+
+    def __init__(self, task: Task = TASK, options: Settings | None = None) -> None:
+        super().__init__(task, options)
+        self.waiting = nn.Conv3d(1, 1, 1)
+
+    def losses(self, batch: Batch, prior: object) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "model", {"likelihood": self.network(batch.image).square().mean()}
+
+
 class Taught(OnePlayer):
     """Lets labels decide."""
 
     supervised = True
 
 
-METHODS = {kind.__name__: kind for kind in (OnePlayer, Noisy, TwoPlayers, Poisoned, Steep, Taught)}
+METHODS = {kind.__name__: kind for kind in (OnePlayer, Noisy, TwoPlayers, Poisoned, Steep, Half, Taught)}
 
 
 class Scans:

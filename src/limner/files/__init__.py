@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from limner import check
 from limner.files import arrays, mgh, nifti
 from limner.space import Array, Grid, Kind, Volume
 
-__all__ = ["SUFFIXES", "is_volume", "open_volume", "replacing", "save_volume", "stem", "suffix"]
+__all__ = ["SUFFIXES", "is_volume", "open_volume", "replacing", "replacing_folder", "save_volume", "stem", "suffix"]
 
 
 class Format(Protocol):
@@ -140,6 +141,38 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` to fill, which takes its place if nothing went wrong and goes otherwise.
+
+    Raises:
+        InputError: for what the disk refuses; nothing is left behind, and what stood at `path` stays.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _replace(path, temporary)
+    except OSError as error:
+        raise check.unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path: Path, folder: Path) -> None:
+    """Move `folder` to `path`; a folder that stood there comes back if that fails, and is deleted if not."""
+    former = folder.with_name(f"{folder.name}-former")
+    if path.exists():
+        path.replace(former)
+    try:
+        folder.replace(path)
+    except OSError:
+        if former.exists():
+            former.replace(path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _squeezed(data: Array, path: Path, *, affine: Array | None) -> Array:

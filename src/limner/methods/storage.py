@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -15,6 +13,7 @@ from typing import Any
 from limner import check
 from limner.config import checked
 from limner.data.scan import Preparation
+from limner.files import replacing_folder
 from limner.methods import method_class
 from limner.methods.method import Task, Trainable
 from limner.priors.atlas import Atlas
@@ -70,18 +69,11 @@ def save_model(model: Model, path: str | Path) -> None:
     # Copies: tied weights would be refused.
     weights = {name: one.detach().cpu().clone().contiguous() for name, one in model.method.state_dict().items()}
     content = save(weights)
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
-    try:
-        temporary.mkdir(parents=True)
-        (temporary / WEIGHTS).write_bytes(content)
-        prior = save_prior(model.prior, temporary / PRIOR) if model.prior else None
+    with replacing_folder(path) as folder:
+        (folder / WEIGHTS).write_bytes(content)
+        prior = save_prior(model.prior, folder / PRIOR) if model.prior else None
         description = _described(model) | {"prior": prior, "weights_sha256": hashlib.sha256(content).hexdigest()}
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        _replace(path, temporary)
-    except OSError as error:
-        raise check.unwritable(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def load_model(path: str | Path) -> Model:
@@ -154,17 +146,3 @@ def _restored(path: Path, description: dict[str, Any]) -> Model:
     table = LabelTable.from_dict(description["table"])
     preparation = checked(description["preparation"], Preparation, source=source)
     return Model(method.eval(), name, table, preparation, prior, description["provenance"])
-
-
-def _replace(path: Path, folder: Path) -> None:
-    """Move `folder` to `path`; a folder that stood there comes back if that fails, and is deleted if not."""
-    former = folder.with_name(f"{folder.name}-former")
-    if path.exists():
-        path.replace(former)
-    try:
-        folder.replace(path)
-    except OSError:
-        if former.exists():
-            former.replace(path)
-        raise
-    shutil.rmtree(former, ignore_errors=True)

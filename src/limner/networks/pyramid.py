@@ -19,9 +19,9 @@ class PyramidUNet(nn.Module):
     """A U-Net that sees the image at every level, and may begin below the finest.
 
     Level 0 is the finest; every next one has half the voxels along each axis. A network trained from level 1 on images
-    of half the resolution keeps what it has learned when level 0 joins in: the scores of level 1 are interpolated, and the
-    features of level 0 add to them, at first nothing. A voxel's own intensity and its square have a direct way to its
-    scores, in which the log-likelihood of a Gaussian is linear; its weights are the same at both levels.
+    of half the resolution keeps what it has learned when level 0 joins in: the scores of level 1 are interpolated, and
+    the features of level 0 add to them, at first nothing. A voxel's own intensity and its square have a direct way to
+    its scores, in which the log-likelihood of a Gaussian is linear; its weights are the same at both levels.
 
     Args:
         channels: of the image, C.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limner import check
+from limner.files import replacing_folder
 from limner.priors.atlas import Atlas
 from limner.priors.neighbours import NeighbourTable
 from limner.priors.sparse import SparseMaps
@@ -59,31 +58,10 @@ def save_prior(atlas: Atlas, path: str | Path) -> str:
         tensors["neighbour_counts"] = np.asarray(atlas.neighbours.counts)
     content = lzma.compress(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
     description = _described(atlas) | {"tensors_sha256": hashlib.sha256(content).hexdigest()}
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
-    try:
-        temporary.mkdir()
-        (temporary / TENSORS).write_bytes(content)
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        _replace(path, temporary)
-    except OSError as error:
-        raise check.unwritable(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replacing_folder(path) as folder:
+        (folder / TENSORS).write_bytes(content)
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return str(description["tensors_sha256"])
-
-
-def _replace(path: Path, folder: Path) -> None:
-    """Move `folder` to `path`; a folder that stood there comes back if that fails, and is deleted if not."""
-    former = folder.with_name(f"{folder.name}-former")
-    if path.exists():
-        path.replace(former)
-    try:
-        folder.replace(path)
-    except OSError:
-        if former.exists():
-            former.replace(path)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
 
 
 def load_prior(path: str | Path) -> Atlas:

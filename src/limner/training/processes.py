@@ -13,7 +13,8 @@ from torch import Tensor, nn
 def seed_noise(fabric: Fabric, *numbers: int) -> None:
     """Seed what a method draws from while it computes its losses: another in each process, the same in every run.
 
-    A step's noise is then a function of the step, so that a run that was stopped needs no generator's state.
+    A step's noise is then a function of the step, so that a run that was stopped needs no generator's state. It is
+    torch's own generator that is seeded, because torch's layers and samplers draw from no other.
 
     Args:
         fabric: of this process.
