@@ -134,6 +134,27 @@ def test_components_share_their_tissue() -> None:
     assert found.shares[2:].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ventricles_look_like_pure_fluid(sign: int) -> None:
+    """Neither like fluid that shares its voxels with grey matter, nor like vessels, nor like what is there instead."""
+    rng = np.random.default_rng(0)
+    amounts = {"white": (6000, 100, 5), "grey": (6000, 60, 5), "sulcus": (2200, 42, 7), "fluid": (2000, 10, 3)}
+    amounts |= {"vessel": (150, 160, 10), "ventricle": (500, 10, 3), "mistaken": (1500, 60, 5)}
+    values = np.concatenate([rng.normal(mean, sd, count) for count, mean, sd in amounts.values()])
+    kind = np.repeat(list(amounts), [count for count, _, _ in amounts.values()])
+    tissues = ("white", "grey", "csf", "ventricular csf")
+    prior = torch.full((4, len(kind)), 0.01)
+    prior[0, kind == "white"] = prior[1, kind == "grey"] = prior[2, np.isin(kind, ["sulcus", "fluid", "vessel"])] = 1
+    prior[3, np.isin(kind, ["ventricle", "mistaken"])] = 0.8
+    prior[1, np.isin(kind, ["ventricle", "mistaken"])] = 0.2
+    prior, image = prior / prior.sum(0), torch.tensor(sign * values[None]).float()
+    found, _ = fit_gaussians(image, prior, tissues=tissues, settings=GaussianSettings())
+    assert found.means[found.tissue_of == 3].item() == pytest.approx(sign * 10, abs=3)
+    likeliest = (found.log_density(image) + prior.log()).argmax(0).numpy()
+    assert (likeliest[kind == "ventricle"] == 3).mean() > 0.95
+    assert (likeliest[kind == "mistaken"] == 1).mean() > 0.95
+
+
 @pytest.mark.parametrize("settings", [FREE, GaussianSettings(), GaussianSettings(components={"grey": 3})])
 @pytest.mark.parametrize("least", [1e-5, 1e-12])
 def test_a_tissue_without_a_voxel_stays_finite(settings: GaussianSettings, least: float) -> None:

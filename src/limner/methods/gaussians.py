@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ SMALLEST_VARIANCE = 1e-3
 SMALLEST_SD = 1e-5
 #: Voxels that the last estimate of a component counts as: one that gets no voxel keeps it.
 INERTIA = 1e-6
+#: Share of its tissue that a component must have to be its purest: vessels are rare and bright.
+COMMON = 0.1
 #: Gain in mean log evidence (nats per voxel) below which EM has converged.
 CONVERGED = 2e-5
 
@@ -32,13 +34,17 @@ class GaussianSettings:
         mean_strength: weight of the prior on the means, as a multiple of the voxels that the spatial prior gives the
             tissue; the prior mean is that of the voxels where the tissue is likely. Tissues of several components have
             none, as their components have to part.
+        purest: tissues that look like one component of another, the one farthest from the scan's mean in its own sd.
+            In the ventricles fluid is fluid; in the sulci most of it shares its voxels with grey matter, which would
+            pass for ventricle where a prior's ventricles are too large.
         variance_strength: weight of the prior on the variances, likewise; the prior variance is the tissues' average.
         rounds: EM steps at most.
     """
 
-    components: Mapping[str, int] = field(default_factory=lambda: {"background": 2, "csf": 2})
+    components: Mapping[str, int] = field(default_factory=lambda: {"background": 2, "csf": 4})
     mean_strength: float = 1.0
     variance_strength: float = 0.1
+    purest: Mapping[str, str] = field(default_factory=lambda: {"ventricular csf": "csf"})
     rounds: int = 60
 
 
@@ -99,9 +105,9 @@ def fit_gaussians(
     Source: Van Leemput et al. 1999 (EM with a spatial prior); conjugate priors as in Puonti et al. 2016 (SAMSEG), their
     strengths relative to each tissue's expected volume being ours.
     """
-    counts = _components(tissues, settings, device=values.device)
+    counts, ties = _components(tissues, settings, device=values.device), _ties(tissues, settings)
     tissue_of = _groups(counts)
-    gaussians = _started(values, prior, tissue_of=tissue_of)
+    gaussians = _tied(_started(values, prior, tissue_of=tissue_of), ties, values=values)
     mass = (prior.sum(1) / counts)[tissue_of]
     anchored = (counts == 1)[tissue_of]
     anchor, log_prior = gaussians.means, prior.log()[tissue_of] + math.log1p(-outliers)
@@ -117,46 +123,28 @@ def fit_gaussians(
             break
         weights = joint.sub_(total).exp_()
         gaussians = _updated(values, weights, old=gaussians, anchor=anchor, strengths=strengths)
+        gaussians = _tied(gaussians, ties, values=values)
     return gaussians, evidence
 
 
-def fit_to_classes(
-    values: Tensor, parts: Tensor, *, q: Tensor, of: Parts, settings: GaussianSettings, rounds: int = 6
+def fit_to_parts(
+    values: Tensor, parts: Tensor, *, of: Parts, settings: GaussianSettings, voxels: int, outliers: float = 0.0
 ) -> Gaussians:
-    """Fit tissues' Gaussians to the intensities of one scan whose voxels' classes are known, or nearly.
-
-    Only what the classes leave open, the tissue inside a class and the component inside a tissue, is found by EM.
+    """Fit tissues' Gaussians to the intensities of one scan, given where the prior expects its parts.
 
     Args:
         values: (C, N) intensities.
-        parts: (N, P) prior probabilities of the parts, positive.
-        q: (N, K) probabilities of the classes.
+        parts: (N, P) prior probabilities of the parts, positive, summing to 1.
         of: what the parts belong to.
         settings: how the Gaussians are tied down.
-        rounds: EM steps.
+        voxels: to fit on, about; more change nothing but the time.
+        outliers: as in `fit_gaussians`.
 
-    Source: the M-step of Van Leemput et al. 1999 under a segmentation that somebody else proposes.
+    Source: as `fit_gaussians`.
     """
-    classes, parts_of = _members(of.class_of, q.shape[1]), _members(of.class_of, q.shape[1]).T
-    tissues = _members(of.tissue_of, len(of.tissues))
-    counts = _components(of.tissues, settings, device=values.device)
-    tissue_of = _groups(counts)
-    given = parts / (parts @ classes @ parts_of)  # p(part | class, place)
-    # A tissue that is proposed nowhere begins where the prior has most of it.
-    proposed = (q @ parts_of).mul_(given).add_(parts, alpha=1e-3)
-    gaussians = _started(values, (proposed @ tissues).T, tissue_of=tissue_of)
-    # Held near the values where the prior expects a tissue, as in EM: held near what was proposed, means would wander.
-    anchor = _started(values, (parts @ tissues).T, tissue_of=tissue_of).means
-    mass = ((parts @ tissues).sum(0) / counts)[tissue_of]
-    strengths = (settings.mean_strength * mass * (counts == 1)[tissue_of], settings.variance_strength * mass)
-    for _ in range(rounds):
-        components, _ = _likelihoods(gaussians, values)  # (N, G)
-        likely = (components @ _members(tissue_of, len(of.tissues)))[:, of.tissue_of].mul_(given)
-        shares = likely.mul_((q / (likely @ classes).clamp_min_(1e-30)) @ parts_of)
-        each = (shares @ tissues) / (components @ _members(tissue_of, len(of.tissues))).clamp_min_(1e-30)
-        weights = components.mul_(each[:, tissue_of]).T.contiguous()
-        gaussians = _updated(values, weights, old=gaussians, anchor=anchor, strengths=strengths)
-    return gaussians
+    few = slice(None, None, max(1, len(parts) // voxels))
+    tissues = parts.new_zeros(len(of.tissues), len(parts[few])).index_add_(0, of.tissue_of, parts[few].T)
+    return fit_gaussians(values[:, few], tissues, tissues=of.tissues, settings=settings, outliers=outliers)[0]
 
 
 def class_evidence(gaussians: Gaussians, values: Tensor, *, parts: Tensor, of: Parts, classes: int) -> Tensor:
@@ -185,6 +173,26 @@ def class_evidence(gaussians: Gaussians, values: Tensor, *, parts: Tensor, of: P
 def _components(tissues: tuple[str, ...], settings: GaussianSettings, *, device: torch.device) -> Tensor:
     """Return the number of Gaussians of each tissue, (T,)."""
     return torch.tensor([settings.components.get(name, 1) for name in tissues], device=device)
+
+
+def _ties(tissues: tuple[str, ...], settings: GaussianSettings) -> list[tuple[int, int]]:
+    """Return the indices of tissues that look like the purest component of another, and of that other."""
+    pairs = [(tissue, other) for tissue, other in settings.purest.items() if tissue in tissues and other in tissues]
+    return [(tissues.index(tissue), tissues.index(other)) for tissue, other in pairs]
+
+
+def _tied(gaussians: Gaussians, ties: list[tuple[int, int]], *, values: Tensor) -> Gaussians:
+    """Return the Gaussians with tied tissues given the other's component that is farthest from the scan's mean."""
+    if not ties:
+        return gaussians
+    away = gaussians.means - values.mean(1)
+    distance = (away * torch.linalg.solve(gaussians.covariances, away)).sum(1)
+    distance = distance.masked_fill(gaussians.shares < COMMON, -1)
+    looks_like = torch.arange(len(distance), device=distance.device)
+    for tissue, other in ties:
+        purest = distance.masked_fill(gaussians.tissue_of != other, -2).argmax()
+        looks_like[gaussians.tissue_of == tissue] = purest
+    return replace(gaussians, means=gaussians.means[looks_like], covariances=gaussians.covariances[looks_like])
 
 
 def _groups(counts: Tensor) -> Tensor:

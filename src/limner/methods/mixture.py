@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limner import check
 from limner.losses import log_shares
-from limner.methods.gaussians import GaussianSettings, class_evidence, fit_gaussians, uniform_log_density
+from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_parts, uniform_log_density
 from limner.priors.prior import Parts, PlacedPrior
 from limner.space import Array
 
@@ -74,10 +74,8 @@ class Mixture:
 
     def _evidence(self, values: Tensor, parts: Tensor, *, of: Parts, classes: int) -> Tensor:
         """Return (N, K) nats: log p(class, value | place), the class of outliers, if expected, after the prior's."""
-        few = slice(None, None, max(1, len(parts) // FITTED_ON))
-        tissues = parts.new_zeros(len(of.tissues), len(parts[few])).index_add_(0, of.tissue_of, parts[few].T)
-        gaussians, _ = fit_gaussians(
-            values[:, few], tissues, tissues=of.tissues, settings=self.gaussians, outliers=self.outliers
+        gaussians = fit_to_parts(
+            values, parts, of=of, settings=self.gaussians, voxels=FITTED_ON, outliers=self.outliers
         )
         evidence = class_evidence(gaussians, values, parts=parts, of=of, classes=classes)
         if self.outliers == 0:

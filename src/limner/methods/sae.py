@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from limner import check
 from limner.config import Settings
 from limner.data.batch import Batch
-from limner.losses import free_energy, log_shares
-from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_classes
+from limner.losses import free_energy
+from limner.methods.gaussians import Gaussians, GaussianSettings, class_evidence, fit_to_parts
 from limner.methods.method import Task
 from limner.methods.scoring import Scoring, ScoringOptions, class_probability, per_scan
 from limner.networks.layers import CONVOLUTION, LAYOUT
 from limner.networks.rows import rows_within, spread
 from limner.priors.neighbours import neighbour_energy_within
-from limner.priors.prior import PlacedPrior
+from limner.priors.prior import Parts, PlacedPrior
 
-#: Voxels of a scan that its Gaussians are fitted on, and EM steps; more change nothing but the time.
-FITTED_ON, ROUNDS = 25_000, 4
+#: Voxels of a scan that its Gaussians are fitted on; more change nothing but the time.
+FITTED_ON = 60_000
+#: Scans and crops whose Gaussians are kept.
+KEPT = 10_000
 #: Temperature of the relaxed samples.
 TEMPERATURE = 2 / 3
 #: Errors that the variance is a mean of, and how the public code rounds and bounds the weight that follows from it.
@@ -56,8 +58,8 @@ class SAE(Scoring):
     log-likelihood of the scan, plus the expected energy of the neighbours.
 
     Source: Yu et al. 2020 (SAE), eqs. 4 to 9. Departures: losses are means over voxels, not sums; voxels outside the
-    brain do not count; with Gaussians, fitted anew at each step to what q proposes, the expectation is exact and there
-    is nothing to sample.
+    brain do not count; with Gaussians, fitted to each scan under the prior as the mixture's are, the expectation is
+    exact and there is nothing to sample.
     """
 
     Options = SAEOptions
@@ -65,6 +67,7 @@ class SAE(Scoring):
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__(task, options)
+        self._gaussians: dict[tuple[str, bytes], Gaussians] = {}
         if self.options.likelihood == "decoder":
             self.decoder = _Decoder(task)
 
@@ -87,7 +90,7 @@ class SAE(Scoring):
         location = class_probability(parts, prior.parts)
         scores, weights = self.informed(scores, location), per_scan(batch.mask)
         closed = self.options.likelihood == "gaussian" and self.options.data_weight > 0
-        evidence = self._evidence(batch, prior, scores=scores, parts=parts) if closed else location.log()
+        evidence = self._evidence(batch, parts, of=prior.parts) if closed else location.log()
         if closed and self.options.data_weight != 1:
             evidence = location.log().lerp_(evidence, self.options.data_weight)
         del parts, location
@@ -111,29 +114,28 @@ class SAE(Scoring):
         return prior.neighbour_weight if own is None else own
 
     @torch.no_grad()
-    def _evidence(self, batch: Batch, prior: PlacedPrior, *, scores: Tensor, parts: Tensor) -> Tensor:
-        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians, fitted to what q proposes."""
+    def _evidence(self, batch: Batch, parts: Tensor, *, of: Parts) -> Tensor:
+        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians."""
         values = rows_within(batch.image, batch.mask).T.contiguous()
-        found = torch.empty_like(scores)
+        found = parts.new_empty(len(parts), self.task.classes)
         begin = 0
-        for voxels in batch.mask.flatten(1).sum(1).tolist():
+        for number, voxels in enumerate(batch.mask.flatten(1).sum(1).tolist()):
             place = slice(begin, begin + voxels)
-            few = slice(begin, begin + voxels, max(1, voxels // FITTED_ON))
             begin += voxels
-            if not voxels:
-                continue
-            gaussians = fit_to_classes(
-                values[:, few],
-                parts[few],
-                q=log_shares(scores[few]).exp(),
-                of=prior.parts,
-                settings=GaussianSettings(),
-                rounds=ROUNDS,
-            )
-            found[place] = class_evidence(
-                gaussians, values[:, place], parts=parts[place], of=prior.parts, classes=scores.shape[1]
-            )
+            if voxels:
+                scan = (batch.case[number], batch.world[number].cpu().numpy().tobytes())
+                seen, shares = values[:, place], parts[place]
+                gaussians = self._fitted(scan, seen, shares, of=of)
+                found[place] = class_evidence(gaussians, seen, parts=shares, of=of, classes=self.task.classes)
         return found
+
+    def _fitted(self, scan: tuple[str, bytes], values: Tensor, parts: Tensor, *, of: Parts) -> Gaussians:
+        """Return the Gaussians of a scan or crop, fitted when it is first seen."""
+        if scan not in self._gaussians:
+            if len(self._gaussians) == KEPT:
+                self._gaussians.clear()
+            self._gaussians[scan] = fit_to_parts(values, parts, of=of, settings=GaussianSettings(), voxels=FITTED_ON)
+        return self._gaussians[scan]
 
     def _reconstruction(self, batch: Batch, scores: Tensor, *, weights: Tensor) -> Tensor:
         """Return minus the expected log-likelihood of the decoder's reconstruction, nats per voxel, by one sample."""
