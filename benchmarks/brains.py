@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of priors and finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/brains.md"))
     parser.add_argument(
-        "--learn", nargs="*", default=[], choices=[*learned.ROWS], help="rows to train, if not yet done"
+        "--learn", nargs="*", default=[], choices=[*learned.ROWS], help="rows to train, or to read if they are"
     )
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
@@ -173,6 +173,8 @@ def main() -> None:
             cells[name, person] = json.loads(stored.read_text())
             print(name, person, f"{cells[name, person]['seconds']:.0f} s", flush=True)
         for title in arguments.learn:
+            if not learned.ROWS[title].wanted(name, weak=WEAK):
+                continue
             for person, stored in learned.scored(title, persons, prior=folder, work=work).items():
                 cells[name, person]["rows"] += [{**row, "method": title} for row in stored["rows"]]
     seconds = np.median([stored["seconds"] for stored in cells.values()])

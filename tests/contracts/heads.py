@@ -41,7 +41,7 @@ VARIANTS = {
     "sae": Variant("sae"),
     "sae with a decoder": Variant("sae", {"likelihood": "decoder"}, gain=0.02),
     "sae with the published network": Variant("sae", UNET),
-    "sae that is told the place": Variant("sae", {"location": 0.5}),
+    "sae that is told the place": Variant("sae", {"location": 0.5, "balance": 0.5}),
     "supervised": Variant("supervised", gain=0.25),
     "supervised with the published network": Variant("supervised", UNET, gain=0.25),
     "supervised that is told the place": Variant("supervised", {"location": 0.5}, gain=0.25),

@@ -91,6 +91,20 @@ def test_the_fit_is_the_free_energy_of_each_scan(shape: tuple[int, ...], channel
     torch.testing.assert_close(found["fit"], mean(energy, batch.mask))
 
 
+@pytest.mark.parametrize("balance", [0.4, 1.0])
+def test_small_structures_may_weigh_as_much_as_large_ones(balance: float) -> None:
+    batch, prior = scene((5, 4))
+    scores = drawn(2, 3, 5, 4)
+    energy = (scores.softmax(1) * (scores.log_softmax(1) - evidence_of(batch, prior))).sum(1)
+    location = prior.log_probability().exp()
+    each = [
+        sum((place[:, where] * one[where]).sum(1) / place[:, where].sum(1)) / 3
+        for place, one, where in zip(location, energy, batch.mask, strict=True)
+    ]
+    expected = (1 - balance) * mean(energy, batch.mask) + balance * torch.stack(each).mean()
+    torch.testing.assert_close(lost(sae(scores, balance=balance), batch, prior)["fit"], expected)
+
+
 def test_the_weight_of_the_likelihood_is_what_it_says() -> None:
     batch, prior = scene()
     scores = drawn(2, 3, 5, 4)

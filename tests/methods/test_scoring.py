@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contracts.heads import VARIANTS, made
 from limner.losses import RULED_OUT
-from limner.methods.scoring import class_probability, per_scan
+from limner.methods.scoring import class_balanced, class_probability, per_scan
 from limner.priors.prior import Parts
 
 LOCATION = torch.tensor([[0.7, 0.2, 0.1], [0.02, 0.97, 0.01], [1 / 3, 1 / 3, 1 / 3]])
@@ -50,3 +50,11 @@ def test_a_class_is_as_likely_as_its_parts_together() -> None:
 def test_every_scan_weighs_the_same() -> None:
     mask = torch.tensor([[[True, True], [True, True]], [[False, True], [False, False]], [[False] * 2] * 2])
     torch.testing.assert_close(per_scan(mask), torch.tensor([1 / 12] * 4 + [1 / 3]))
+
+
+def test_every_class_may_weigh_the_same() -> None:
+    mask = torch.tensor([[[True, True], [True, True]], [[False, True], [False, False]], [[False] * 2] * 2])
+    location = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]])
+    weights = class_balanced(location, mask)
+    first = [(0.9 / 3 + 0.1 / 1) / 2 / 3] * 3 + [(0.3 / 3 + 0.7 / 1) / 2 / 3]
+    torch.testing.assert_close(weights, torch.tensor([*first, 1 / 3]))

@@ -15,7 +15,7 @@ from limner.data.batch import Batch
 from limner.losses import free_energy
 from limner.methods.gaussians import Gaussians, GaussianSettings, class_evidence, fit_to_parts
 from limner.methods.method import Task
-from limner.methods.scoring import Scoring, ScoringOptions, class_probability, per_scan
+from limner.methods.scoring import Scoring, ScoringOptions, class_balanced, class_probability, per_scan
 from limner.networks.layers import CONVOLUTION, LAYOUT
 from limner.networks.rows import rows_within, spread
 from limner.priors.neighbours import neighbour_energy_within
@@ -38,6 +38,9 @@ class SAEOptions(ScoringOptions):
         likelihood: "gaussian", each scan's own Gaussians in closed form, or "decoder", a convolution that reconstructs
             the scan from a sample of its segmentation.
         data_weight: of the scan's likelihood; 0 learns the prior alone, to begin with.
+        balance: share of the data's and the location prior's terms, 0 to 1, in which all classes weigh the same,
+            whatever their volume. A voxel's best label does not depend on its weight; without any, noise in the
+            gradients of large structures hides what small ones say.
         neighbour_weight: of the neighbours' energy, beta; without it what the prior holds for right, 0 for none.
         variance: of the decoder's error: "fixed" takes `precision`; "estimated" the mean over the last 16 steps, and no
             likelihood before there are as many; "rounded" the same to a power of ten, with the weight at most 500.
@@ -46,6 +49,7 @@ class SAEOptions(ScoringOptions):
 
     likelihood: Literal["gaussian", "decoder"] = "gaussian"
     data_weight: Annotated[float, Field(ge=0)] = 1.0
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     neighbour_weight: Annotated[float, Field(ge=0)] | None = None
     variance: Literal["estimated", "rounded", "fixed"] = "estimated"
     precision: Annotated[float, Field(gt=0)] = 1.0
@@ -57,9 +61,9 @@ class SAE(Scoring):
     Its loss, in nats per voxel, is the KL divergence of the encoder's q from the location prior, minus the expected
     log-likelihood of the scan, plus the expected energy of the neighbours.
 
-    Source: Yu et al. 2020 (SAE), eqs. 4 to 9. Departures: losses are means over voxels, not sums; voxels outside the
-    brain do not count; with Gaussians, fitted to each scan under the prior as the mixture's are, the expectation is
-    exact and there is nothing to sample.
+    Source: Yu et al. 2020 (SAE), eqs. 4 to 9. Departures: losses are means over voxels, not sums, and may weigh small
+    structures more; voxels outside the brain do not count; with Gaussians, fitted to each scan under the prior as the
+    mixture's are, the expectation is exact and there is nothing to sample.
     """
 
     Options = SAEOptions
@@ -88,7 +92,7 @@ class SAE(Scoring):
         """Return the loss terms, given scores (N, K) at the mask's voxels."""
         parts = prior.parts_within(batch.mask)
         location = class_probability(parts, prior.parts)
-        scores, weights = self.informed(scores, location), per_scan(batch.mask)
+        scores, weights = self.informed(scores, location), self._weights(location, batch.mask)
         closed = self.options.likelihood == "gaussian" and self.options.data_weight > 0
         evidence = self._evidence(batch, parts, of=prior.parts) if closed else location.log()
         if closed and self.options.data_weight != 1:
@@ -107,6 +111,15 @@ class SAE(Scoring):
         if self.options.likelihood == "decoder":
             terms["reconstruction"] = self._reconstruction(batch, scores, weights=weights)
         return terms
+
+    def _weights(self, location: Tensor, mask: Tensor) -> Tensor:
+        """Return (N,) weights of the mask's voxels, which sum to 1."""
+        weights = per_scan(mask)
+        return (
+            torch.lerp(weights, class_balanced(location, mask), self.options.balance)
+            if self.options.balance
+            else weights
+        )
 
     def _beta(self, prior: PlacedPrior) -> float:
         """Return the weight of the neighbours' energy."""

@@ -92,3 +92,15 @@ def per_scan(mask: Tensor) -> Tensor:
     """Return (N,) weights of the voxels of a mask (B, *S), with which a sum is the mean over scans of a scan's mean."""
     voxels = mask.flatten(1).sum(1)
     return (1 / (len(mask) * voxels.clamp_min(1))).repeat_interleave(voxels)
+
+
+def class_balanced(location: Tensor, mask: Tensor) -> Tensor:
+    """Return (N,) weights like `per_scan`, but all classes of a scan weigh the same, whatever their volume.
+
+    Args:
+        location: (N, K) the prior's probabilities of the classes, positive.
+        mask: (B, *S), whose N voxels they are at.
+    """
+    scans = torch.split(location, mask.flatten(1).sum(1).tolist())
+    each = [(classes / classes.sum(0)).mean(1) for classes in scans]
+    return torch.cat(each) / len(mask)
