@@ -114,12 +114,8 @@ class SAE(Scoring):
 
     def _weights(self, location: Tensor, mask: Tensor) -> Tensor:
         """Return (N,) weights of the mask's voxels, which sum to 1."""
-        weights = per_scan(mask)
-        return (
-            torch.lerp(weights, class_balanced(location, mask), self.options.balance)
-            if self.options.balance
-            else weights
-        )
+        weights, share = per_scan(mask), self.options.balance
+        return weights.lerp_(class_balanced(location, mask), share) if share > 0 else weights
 
     def _beta(self, prior: PlacedPrior) -> float:
         """Return the weight of the neighbours' energy."""
@@ -138,11 +134,11 @@ class SAE(Scoring):
             if voxels:
                 scan = (batch.case[number], batch.world[number].cpu().numpy().tobytes())
                 seen, shares = values[:, place], parts[place]
-                gaussians = self._fitted(scan, seen, shares, of=of)
+                gaussians = self._fitted(scan, seen, parts=shares, of=of)
                 found[place] = class_evidence(gaussians, seen, parts=shares, of=of, classes=self.task.classes)
         return found
 
-    def _fitted(self, scan: tuple[str, bytes], values: Tensor, parts: Tensor, *, of: Parts) -> Gaussians:
+    def _fitted(self, scan: tuple[str, bytes], values: Tensor, *, parts: Tensor, of: Parts) -> Gaussians:
         """Return the Gaussians of a scan or crop, fitted when it is first seen."""
         if scan not in self._gaussians:
             if len(self._gaussians) == KEPT:
