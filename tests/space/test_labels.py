@@ -53,7 +53,7 @@ def test_freesurfer_keeps_the_standard_names_and_colours() -> None:
 def test_freesurfer_structures_are_of_one_tissue() -> None:
     for structure in TWELVE:
         assert len({label.tissue for label in FREESURFER.labels if label.structure == structure}) == 1
-    assert [FREESURFER[12].tissue, FREESURFER[14].tissue] == ["putamen", "csf"]
+    assert [FREESURFER[12].tissue, FREESURFER[14].tissue] == ["putamen", "ventricular csf"]
 
 
 def test_what_lies_outside_the_brain_is_background() -> None:

@@ -61,7 +61,10 @@ class Mixture:
         check.mask_not_empty(int(mask.sum()))
         location = prior.log_probability().movedim(0, -1)[mask]
         classes = location.shape[1]
-        evidence = self._evidence(image[:, mask].float(), prior.parts_within(mask), of=prior.parts, classes=classes)
+        values = image[:, mask].double()  # so that the unit costs no digits
+        spread = values.std(1, correction=0, keepdim=True).clamp_min(1e-12)
+        values = ((values - values.mean(1, keepdim=True)) / spread).float()
+        evidence = self._evidence(values, prior.parts_within(mask), of=prior.parts, classes=classes)
         posterior = torch.zeros(evidence.shape[1], *mask.shape)
         posterior[0] = 1
         voxels = posterior.movedim(0, -1)
