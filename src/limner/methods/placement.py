@@ -27,7 +27,7 @@ INSIDE, OUTSIDE = 60_000, 20_000
 SHELL = 6.0
 #: Likelihood, outside the mask, of parts that a stripped scan shows, relative to those that it lacks.
 STRIPPED = 1e-3
-#: Enough to tell tissues apart at a few thousand points: with fluid's four, a head comes to lie a millimetre worse.
+#: Enough to tell tissues apart at a few thousand points: with fluid's four, made heads came to lie a millimetre worse.
 GAUSSIANS = GaussianSettings(components={"background": 2, "csf": 2})
 #: Tissues that stripping may take away.
 OUTER_TISSUES = ("background", "outside", "csf")
@@ -71,7 +71,7 @@ def place_scan(
     grid: Grid,
     atlas: Atlas,
     rng: np.random.Generator,
-    settings: GaussianSettings | None = None,
+    settings: GaussianSettings = GAUSSIANS,
     oriented: bool = True,
 ) -> Placement:
     """Align a scan of any contrast to an atlas.
@@ -91,7 +91,6 @@ def place_scan(
 
     Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
     """
-    settings = settings or GAUSSIANS
     points, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
     if oriented:
         return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings)
