@@ -31,14 +31,11 @@ class Evidence:
     weights: Tensor
 
 
-def interpolated(maps: Tensor, grid: Grid, *, points: Tensor) -> Tensor:
-    """Return maps (P, *S) on `grid` at points (N, 3) mm, linearly, the border continued: (P, N), differentiable."""
-    inverse = torch.tensor(np.linalg.inv(grid.affine), dtype=points.dtype)
-    indices = points @ inverse[:3, :3].T + inverse[:3, 3]
-    last = torch.tensor(grid.shape, dtype=points.dtype) - 1
-    places = (2 * indices / last - 1).flip(-1)
+def interpolated(maps: Tensor, grid: Grid, *, points: Array) -> Tensor:
+    """Return maps (P, *S) on `grid` at points (N, 3) mm, linearly, the border continued: (P, N)."""
+    places = 2 * grid.indices(points)[:, ::-1] / (np.array(grid.shape)[::-1] - 1) - 1
     values = torch.nn.functional.grid_sample(
-        maps[None], places[None, None, None], align_corners=True, padding_mode="border"
+        maps[None], torch.from_numpy(places).to(maps)[None, None, None], align_corners=True, padding_mode="border"
     )
     return values[0, :, 0, 0]
 
@@ -61,18 +58,25 @@ def refined(maps: Tensor, grid: Grid, *, evidence: Evidence, start: Array, round
     """
     from scipy.optimize import minimize
 
+    from limner.priors.kernels import explain, share_threads
+
+    share_threads()
     centre = evidence.points.mean(0)
     offsets = (evidence.points - centre) / LENGTH
-    scaled = torch.tensor(np.c_[offsets, np.ones(len(offsets))], dtype=torch.float32)
+    scaled = np.c_[offsets, np.ones(len(offsets))]
     columns = np.c_[start[:3, :3], (start[:3, :3] @ centre + start[:3, 3]) / LENGTH]
+    to_indices = LENGTH * np.linalg.inv(grid.affine)[:3, :3]
+    origin = grid.indices(np.zeros(3))
+    rows, likelihood = maps.movedim(0, -1).contiguous().numpy(), evidence.likelihood.T.contiguous().numpy()
+    floor, weights = FLOOR * likelihood.sum(1, dtype=np.float64), evidence.weights.numpy().astype(np.float64)
 
     def cost(parameters: Array) -> tuple[float, Array]:
-        matrix = torch.tensor(parameters.reshape(3, 4), dtype=torch.float32, requires_grad=True)
-        probability = interpolated(maps, grid, points=LENGTH * scaled @ matrix.T)
-        explained = ((probability + FLOOR) * evidence.likelihood).sum(0)
-        value = -(evidence.weights * explained.log()).sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.item(), np.asarray(matrix.grad).astype(np.float64).ravel()
+        indices = scaled @ (to_indices @ parameters.reshape(3, 4)).T + origin
+        values, slopes = np.empty(len(indices)), np.empty((len(indices), 3))
+        explain(rows, indices, likelihood, values, slopes)
+        values += floor
+        gradient = -to_indices.T @ ((slopes * (weights / values)[:, None]).T @ scaled)
+        return -float(weights @ np.log(values)), gradient.ravel()
 
     found = minimize(cost, columns.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": rounds})
     matrix = found.x.reshape(3, 4)

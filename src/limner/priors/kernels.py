@@ -96,3 +96,37 @@ def identify(rows: Any, weights: Any, matrix: Any, classes: Any, class_of: Any, 
                 position = _position(matrix, x, y, z)
                 _accumulate(rows, weights, position, every, totals)
                 out[x, y, z] = _likeliest(totals, class_of == classes[x, y, z], centres, position)
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def explain(maps: Any, indices: Any, likelihood: Any, values: Any, slopes: Any) -> None:
+    """Fill `values` (N,) with maps (X, Y, Z, P) at `indices` (N, 3) weighed by `likelihood` (N, P) and summed over P.
+
+    Interpolated linearly, the border continued; `slopes` (N, 3) are the derivatives by the index.
+    """
+    for point in numba.prange(len(indices)):
+        corner, fraction = np.empty(3, np.int64), np.empty(3)
+        for axis in range(3):
+            last = maps.shape[axis] - 1
+            clipped = min(max(indices[point, axis], 0.0), float(last))
+            corner[axis] = min(int(clipped), max(last - 1, 0))
+            fraction[axis] = clipped - corner[axis]
+        values[point] = 0
+        slopes[point] = 0
+        x, y, z = fraction
+        for bits in range(8):
+            i, j, k = bits >> 2, (bits >> 1) & 1, bits & 1
+            row = maps[min(corner[0] + i, maps.shape[0] - 1), min(corner[1] + j, maps.shape[1] - 1)]
+            row = row[min(corner[2] + k, maps.shape[2] - 1)]
+            weighed = np.float32(0)
+            for part in range(len(row)):
+                weighed += row[part] * likelihood[point, part]
+            # Shares of this corner along each axis, and how they change along it.
+            a, b, c = x if i else 1 - x, y if j else 1 - y, z if k else 1 - z
+            values[point] += a * b * c * weighed
+            slopes[point, 0] += (2 * i - 1) * b * c * weighed
+            slopes[point, 1] += (2 * j - 1) * a * c * weighed
+            slopes[point, 2] += (2 * k - 1) * a * b * weighed
+        for axis in range(3):
+            if not 0 <= indices[point, axis] <= maps.shape[axis] - 1:
+                slopes[point, axis] = 0
