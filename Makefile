@@ -27,9 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## segment a brain that ships with a dependency; prints where the report is
 	$(BIN)/limner demo
 
-# One thread: the tests are many small sums, and threads that wait for one another spin on a busy machine.
+# One thread each: the tests are many small sums, and threads that wait for one another spin on a busy machine.
 test: $(STAMP) ## run the tests (LIMNER_DATA=FOLDER adds those on real data)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(STAMP) ## style, types and house rules
 	$(BIN)/ruff check
