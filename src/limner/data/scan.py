@@ -80,11 +80,8 @@ class Scan:
 
     def standardised(self) -> Tensor:
         """Return the image with mean 0 and sd 1 per channel inside the mask, and 0 outside it, (C, *S)."""
-        inside = self.image[:, self.mask].double()
-        # A constant channel says nothing: it becomes 0.
-        scaled = (inside - inside.mean(1, keepdim=True)) / inside.std(1, correction=0, keepdim=True).clamp_min(1e-12)
         image = torch.zeros_like(self.image)
-        image[:, self.mask] = scaled.float()
+        image[:, self.mask] = standardised(self.image[:, self.mask])
         return image
 
     def unspaced(self, values: Tensor) -> Tensor:
@@ -121,6 +118,13 @@ class Scan:
         maps = values.reshape(-1, *self.grid.shape)
         found = [self.pasted(self.unspaced(one).numpy(), outside=outside) for one in maps]
         return np.stack(found).reshape(*values.shape[: -self.grid.dimensions], *self.source.grid.shape)
+
+
+def standardised(values: Tensor) -> Tensor:
+    """Return intensities (C, N) with mean 0 and sd 1 per channel, float32; a constant channel says nothing: 0."""
+    exact = values.double()  # so that the unit costs no digits
+    spread = exact.std(1, correction=0, keepdim=True).clamp_min(1e-12)
+    return ((exact - exact.mean(1, keepdim=True)) / spread).float()
 
 
 def prepared(

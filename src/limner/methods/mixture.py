@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limner import check
+from limner.data.scan import standardised
 from limner.losses import log_shares
 from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_parts, uniform_log_density
 from limner.priors.prior import Parts, PlacedPrior
@@ -61,9 +62,7 @@ class Mixture:
         check.mask_not_empty(int(mask.sum()))
         location = prior.log_probability().movedim(0, -1)[mask]
         classes = location.shape[1]
-        values = image[:, mask].double()  # so that the unit costs no digits
-        spread = values.std(1, correction=0, keepdim=True).clamp_min(1e-12)
-        values = ((values - values.mean(1, keepdim=True)) / spread).float()
+        values = standardised(image[:, mask])
         evidence = self._evidence(values, prior.parts_within(mask), of=prior.parts, classes=classes)
         posterior = torch.zeros(evidence.shape[1], *mask.shape)
         posterior[0] = 1

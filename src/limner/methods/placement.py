@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.data.scan import standardised
 from limner.methods.gaussians import GaussianSettings, fit_gaussians
 from limner.priors.alignment import Evidence, interpolated, refined
 from limner.priors.atlas import Atlas
@@ -141,10 +142,7 @@ def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator)
     inside = _some(np.flatnonzero(where), INSIDE, rng=rng)
     outside = _some(np.flatnonzero((distance > 0) & (distance <= SHELL)), OUTSIDE, rng=rng)
     positions = [grid.world(np.stack(np.unravel_index(voxels, where.shape), axis=-1)) for voxels in (inside, outside)]
-    values = image.flatten(1)[:, torch.from_numpy(inside)].double()  # so that the unit costs no digits
-    spread = values.std(1, keepdim=True).clamp_min(1e-12)
-    scaled = ((values - values.mean(1, keepdim=True)) / spread).float()
-    return _Points(positions[0], scaled, positions[1])
+    return _Points(positions[0], standardised(image.flatten(1)[:, torch.from_numpy(inside)]), positions[1])
 
 
 def _some(voxels: Array, count: int, *, rng: np.random.Generator) -> Array:
