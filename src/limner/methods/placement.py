@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,7 +112,7 @@ class _Maps:
         self.parts = atlas.parts
         self.grid = atlas.grid.spaced(SPACING)
         placed = atlas.place(self.grid)
-        self.sharp = placed.part_probability().movedim(0, -1).contiguous().movedim(-1, 0)
+        self.sharp = _by_voxel(placed.part_probability())
         lost = [self.parts.tissues[tissue] in OUTER_TISSUES for tissue in self.parts.tissue_of.tolist()]
         self.lost = torch.tensor(lost)
         self._blurred = {0.0: self.sharp}
@@ -123,14 +122,18 @@ class _Maps:
         from scipy.ndimage import gaussian_filter1d
 
         if sd not in self._blurred:
-            maps = self.sharp.movedim(0, -1)
-            for axis, size in enumerate(self.grid.shape):
-                # Products with a small matrix along each axis: many times as quick as a filter part by part.
-                blur = gaussian_filter1d(np.eye(size, dtype=np.float32), sd / SPACING, axis=0, mode="nearest")
-                lines = maps.reshape(math.prod(self.grid.shape[:axis]), size, -1)
-                maps = (torch.from_numpy(blur) @ lines).view(maps.shape)
-            self._blurred[sd] = maps.movedim(-1, 0)
+            maps = self.sharp
+            for axis, size in enumerate(self.grid.shape, start=1):
+                # A product with a small matrix along each axis: twice as quick as a filter part by part.
+                blur = gaussian_filter1d(np.eye(size, dtype=np.float32), sd / SPACING, axis=1, mode="nearest")
+                maps = (maps.movedim(axis, -1) @ torch.from_numpy(blur)).movedim(-1, axis)
+            self._blurred[sd] = _by_voxel(maps)
         return self._blurred[sd]
+
+
+def _by_voxel(maps: Tensor) -> Tensor:
+    """Return maps (P, *S) that lie in memory voxel by voxel."""
+    return maps.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
 def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator) -> _Points:
