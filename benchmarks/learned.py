@@ -55,7 +55,10 @@ ROWS = {
     "SAE without neighbours": Row("sae.toml", ("method.options.neighbour_weight=0",)),
     "SAE": Row("sae.toml"),
     "SAE, decoder as likelihood": Row("sae.toml", ('method.options.likelihood="decoder"',)),
-    "SAE, three times as long": Row("sae.toml", ("stages.coarse.steps=1500", "stages.fine.steps=450"), weak=False),
+    "SAE, published network": Row(
+        "sae.toml", ('method.options.network={kind="unet", features=[4, 8, 16, 32, 32]}',), weak=False
+    ),
+    "SAE, three times as long": Row("sae.toml", ("stages.coarse.steps=1200", "stages.fine.steps=150"), weak=False),
     "SAE, other half of the people": Row("sae.toml", weak=False, halves=True),
     "supervised, other half of the people": Row("supervised.toml", weak=False, halves=True),
 }

@@ -34,6 +34,7 @@ from limner.networks.options import NetworkOptions
 from limner.networks.unet import UNet
 from limner.priors.dense import DensePrior, part_maps
 from limner.priors.storage import SHIPPED, load_prior
+from limner.space import Grid
 from limner.training.memory import keep_memory
 
 SAME = NetworkOptions(kind="unet", features=(4, 8, 16, 32, 32))
@@ -43,11 +44,13 @@ OPTIONS = {
     "default network, Gaussians": SAEOptions(),
 }
 PUBLISHED, BARE = "as published", "bare convolutions of that network"
+APPLIED = "limner, default network, applied to the aligned scan, float32"
 WAYS = (
     PUBLISHED,
     f"{BARE}, float32",
     f"{BARE}, bf16",
     *(f"limner, {name}, {bits}" for name in OPTIONS for bits in ("float32", "bf16")),
+    APPLIED,
 )
 
 
@@ -58,8 +61,9 @@ def store_scan(folder: Path) -> None:
     atlas = load_prior(SHIPPED)
     rng = np.random.default_rng(0)
     found = place_scan(scan.image, scan.mask, grid=scan.grid, atlas=atlas, rng=rng)
-    parts = part_maps(atlas, scan.grid.moved(found.transform))
-    np.savez(folder / "scan.npz", image=scan.standardised().numpy(), mask=scan.mask.numpy(), parts=parts)
+    world = scan.grid.moved(found.transform)
+    maps = {"image": scan.standardised().numpy(), "mask": scan.mask.numpy(), "parts": part_maps(atlas, world)}
+    np.savez(folder / "scan.npz", world=world.affine, **maps)
 
 
 def loaded(folder: Path) -> tuple[Batch, DensePrior]:
@@ -119,6 +123,19 @@ def limner_step(folder: Path, *, name: str, bits: str) -> Callable[[], Any]:
     return step
 
 
+def applied_step(folder: Path) -> Callable[[], Any]:
+    """Return what labels the scan, once it is aligned: the prior brought to its grid, the network, the likeliest."""
+    (batch, _), atlas = loaded(folder), load_prior(SHIPPED)
+    grid = Grid(tuple(batch.mask.shape[1:]), np.load(folder / "scan.npz")["world"])
+    method = SAE(Task(1, len(atlas.table.structures)), OPTIONS["default network, Gaussians"]).eval()
+
+    @torch.no_grad()
+    def step() -> None:
+        method.predict(batch.image, DensePrior.of(atlas, grid), mask=batch.mask).argmax(1)
+
+    return step
+
+
 def agree(folder: Path) -> None:
     """Stop where the terms that both formulations share differ: those of prior and neighbours, over all voxels."""
     batch, prior = loaded(folder)
@@ -149,6 +166,8 @@ def measure(way: str, folder: Path, *, repeats: int) -> dict[str, float]:
     bits = way.rpartition(", ")[2]
     if way == PUBLISHED:
         step = published_step(folder)
+    elif way == APPLIED:
+        step = applied_step(folder)
     else:
         keep_memory()
         name = way.removeprefix("limner, ").removesuffix(f", {bits}")
