@@ -71,6 +71,24 @@ def test_parts_are_floored_probabilities(tilted: PlacedAtlas) -> None:
     assert parts.shape == (count, *tilted.grid.shape)
 
 
+def test_inside_a_mask_each_part_counts_by_its_share_there(tilted: PlacedAtlas) -> None:
+    """Bayes' rule, written out: p(part | place, inside) ~ p(part | place) p(inside | part)."""
+    prior, grid = tilted.atlas.sampled(tilted.grid), tilted.grid
+    mask = prior[0] < 0.5
+    every = (slice(None, None, 3),) * 3
+    share = prior[:, *every][:, mask[every]].sum(1) / prior[:, *every].flatten(1).sum(1)
+    assert share[0] < 0.5 < share[1:].max()
+    expected = prior * share[:, None, None, None]
+    found = tilted.atlas.within(mask, grid).sampled(grid)
+    torch.testing.assert_close(found, expected / expected.sum(0), atol=1e-4, rtol=0)
+
+
+def test_a_mask_that_is_everywhere_changes_nothing(tilted: PlacedAtlas) -> None:
+    everywhere = torch.ones(tilted.grid.shape, dtype=torch.bool)
+    found = tilted.atlas.within(everywhere, tilted.grid).place(tilted.grid)
+    torch.testing.assert_close(found.part_probability(), tilted.part_probability())
+
+
 def test_classes_are_sums_of_their_parts(tilted: PlacedAtlas) -> None:
     probability = tilted.log_probability().exp()
     torch.testing.assert_close(probability.sum(0), torch.ones(tilted.grid.shape))

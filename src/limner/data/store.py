@@ -130,7 +130,7 @@ class Store:
         }
         if self.prior is not None:
             check.solid(grid.shape)
-            arrays["parts"] = part_maps(self.prior, grid)
+            arrays["parts"] = part_maps(self.prior.within(scan.mask, grid), grid)
         _write(folder, arrays, text={WORLD: grid.affine.tolist()})
 
     def _key(self, case: Case) -> str:

@@ -92,7 +92,8 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
     mixture, atlas = method or Mixture(), prior or load_prior(SHIPPED)
 
     def predict(scan: Scan, world: Grid) -> Tensor:
-        return mixture.predict(scan.standardised()[None], atlas.place(world), mask=scan.mask[None])[0]
+        placed = atlas.within(scan.mask, world).place(world)
+        return mixture.predict(scan.standardised()[None], placed, mask=scan.mask[None])[0]
 
     return Approach(mixture, atlas, atlas.table, Preparation(), predict, outliers=mixture.outliers > 0)
 

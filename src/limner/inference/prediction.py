@@ -30,7 +30,8 @@ def predicted(method: Trainable, scan: Scan, *, atlas: Atlas | None, world: Grid
         world: the scan's grid, its affine leading to the atlas's world.
         largest: voxels that are looked at in one piece; a larger scan is tiled.
     """
-    pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, atlas, world)
+    seen = atlas.within(scan.mask, world) if atlas else None
+    pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, seen, world)
     whole = Box.whole(scan.grid.shape)
     if whole.size <= largest:
         return pieces.predicted(whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,8 @@ from limner.space import Array, Grid, LabelTable
 
 #: Probability that every part keeps everywhere. A floor of 1e-3 costs 0.01 to 0.02 of Dice in small structures.
 FLOOR = 1e-5
+#: Every how many voxels along each axis a mask is looked at.
+LATTICE = 3
 #: Weight of the neighbour table's energy. Every pair counts twice and every voxel has 26 neighbours that know the same
 #: things, so that at weight 1 the table outvotes location and intensity together.
 NEIGHBOUR_WEIGHT = 0.02
@@ -33,6 +35,7 @@ class Atlas:
         maps: probabilities of the table's rows on that grid.
         neighbours: which classes lie beside which in the same maps, if they were counted.
         provenance: how it was built, JSON-ready.
+        kept: (P,) share of each part that lies inside the mask of the scan it is for; None for no scan in particular.
 
     Source: the spatial prior of Van Leemput et al. 1999 and of Yu et al. 2020 (SAE), p(s) = prod_j p_j(s_j).
     """
@@ -42,6 +45,7 @@ class Atlas:
     maps: SparseMaps
     neighbours: NeighbourTable | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    kept: Tensor | None = None
 
     @cached_property
     def part_of(self) -> Array:
@@ -61,6 +65,31 @@ class Atlas:
     def centres(self) -> Array:
         """Centre of mass of each row's map in voxels, (L, 3)."""
         return self.maps.centres(len(self.table))
+
+    def within(self, mask: Tensor, grid: Grid) -> Atlas:
+        """Return the atlas for what a mask (*S) shows, p(part | place, inside).
+
+        Whoever drew the mask left little background in it: by Bayes' rule a part counts there in proportion to the
+        share of it that lies inside. Otherwise the background takes cortex at the edge of stripped scans.
+
+        Args:
+            mask: what is to be segmented; one that is everywhere changes nothing.
+            grid: (*S), its affine leading to the atlas's world; what lies beyond it does not count as outside.
+        """
+        every = (slice(None, None, LATTICE),) * mask.ndim
+        few = mask[every]
+        parts = self.sampled(Grid(tuple(few.shape), grid.affine @ np.diag([LATTICE] * mask.ndim + [1])))
+        return replace(self, kept=(parts[:, few].sum(1) + FLOOR) / (parts.flatten(1).sum(1) + FLOOR))
+
+    def sampled(self, grid: Grid) -> Tensor:
+        """Return (P, *S) probabilities of the parts on a grid, whose affine leads to the atlas's world; no floor."""
+        matrix = np.linalg.inv(self.grid.affine) @ grid.affine
+        shares = self.maps.sampled(matrix, grid.shape, group_of=self.part_of, groups=len(self.parts.class_of))
+        parts = torch.from_numpy(shares)
+        if self.kept is None:
+            return parts
+        parts.mul_(self.kept.view(-1, *[1] * len(grid.shape)))
+        return parts.div_(parts.sum(0))
 
     def place(self, grid: Grid) -> PlacedAtlas:
         """Return the atlas on `grid`, whose affine leads to the atlas's world (`Grid.moved` by the alignment)."""
@@ -97,10 +126,7 @@ class PlacedAtlas:
 
     def part_probability(self) -> Tensor:
         """Return (P, *S) probabilities of the parts, floored and normalised."""
-        atlas = self.atlas
-        parts = len(self.parts.class_of)
-        shares = atlas.maps.sampled(self._matrix, self.grid.shape, group_of=atlas.part_of, groups=parts)
-        return torch.from_numpy(shares).add_(FLOOR).div_(1 + parts * FLOOR)
+        return self.atlas.sampled(self.grid).add_(FLOOR).div_(1 + len(self.parts.class_of) * FLOOR)
 
     def log_probability(self) -> Tensor:
         """Return (K, *S) nats, normalised over the classes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,10 +27,7 @@ def part_maps(atlas: Atlas, grid: Grid) -> Array:
 
     Source: our own.
     """
-    matrix = np.linalg.inv(atlas.grid.affine) @ grid.affine
-    parts = len(atlas.parts.class_of)
-    shares = atlas.maps.sampled(matrix, grid.shape, group_of=atlas.part_of, groups=parts)
-    return torch.from_numpy(shares).half().movedim(0, -1).contiguous().numpy()
+    return atlas.sampled(grid).half().movedim(0, -1).contiguous().numpy()
 
 
 @dataclass(frozen=True, eq=False)

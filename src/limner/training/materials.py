@@ -24,7 +24,7 @@ from limner.space import Array, LabelTable
 from limner.training.recipe import BRAIN, Recipe, Stage
 
 #: Name and version of how scans are placed: another is done again.
-PLACER = "affine 3"
+PLACER = "affine 4"
 
 
 @dataclass(frozen=True, eq=False)
