@@ -112,8 +112,9 @@ def rows_of(cells: dict[tuple[str, str], dict], names: Sequence[str], *, method:
 
 
 def pair_text(cells: dict[tuple[str, str], dict], priors: dict[str, Sequence[str]]) -> str:
-    """Return a Markdown table of paired differences in mean Dice."""
-    lines = ["| prior | first | second | difference (95 % interval) | Wilcoxon p |", "|---|---|---|---|---|"]
+    """Return a Markdown table of paired differences in mean Dice; nothing if there are none."""
+    head = ["| prior | first | second | difference (95 % interval) | Wilcoxon p |", "|---|---|---|---|---|"]
+    lines = []
     for label, names in priors.items():
         for pair in PAIRS:
             both = [rows_of(cells, names, method=method) for method in pair]
@@ -122,7 +123,7 @@ def pair_text(cells: dict[tuple[str, str], dict], priors: dict[str, Sequence[str
                 gap = found.difference
                 shown = f"{gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
                 lines.append(f"| {label} | {pair[0]} | {pair[1]} | {shown} | {found.wilcoxon:.3f} |")
-    return "\n".join(lines)
+    return "\n".join([*head, *lines] if lines else [])
 
 
 def person_text(cells: dict[tuple[str, str], dict], persons: Sequence[str]) -> str:
@@ -177,6 +178,8 @@ def main() -> None:
                 continue
             for person, stored in learned.scored(title, persons, prior=folder, work=work).items():
                 cells[name, person]["rows"] += [{**row, "method": title} for row in stored["rows"]]
+    pairs = pair_text(cells, priors)
+    differences = f"## Differences, case by case\n\n{pairs}\n\n" if pairs else ""
     seconds = np.median([stored["seconds"] for stored in cells.values()])
     text = f"""# Brains without labels: Dice and HD95
 
@@ -195,11 +198,7 @@ orientation was given.
 
 {table_text(cells, priors, metric="hd95")}
 
-## Differences, case by case
-
-{pair_text(cells, priors)}
-
-## Mean Dice by person
+{differences}## Mean Dice by person
 
 {person_text(cells, list(persons))}
 """
