@@ -131,7 +131,8 @@ def applied_step(folder: Path) -> Callable[[], Any]:
 
     @torch.no_grad()
     def step() -> None:
-        method.predict(batch.image, DensePrior.of(atlas, grid), mask=batch.mask).argmax(1)
+        seen = atlas.within(batch.mask[0], grid)
+        method.predict(batch.image, DensePrior.of(seen, grid), mask=batch.mask).argmax(1)
 
     return step
 
