@@ -48,13 +48,13 @@ class Row:
 
     def wanted(self, prior: str, *, weak: Sequence[str]) -> bool:
         """Tell whether the row is asked for with a prior: the one that ships is the good one again."""
-        return prior != "shipped" and (self.weak or prior not in weak)
+        return prior == "good" or (self.weak and prior in weak)
 
 
 ROWS = {
     "SAE without neighbours": Row("sae.toml", ("method.options.neighbour_weight=0",)),
     "SAE": Row("sae.toml"),
-    "SAE, decoder as likelihood": Row("sae.toml", ('method.options.likelihood="decoder"',)),
+    "SAE, decoder as likelihood": Row("sae.toml", ('method.options.likelihood="decoder"',), weak=False),
     "SAE, published network": Row(
         "sae.toml", ('method.options.network={kind="unet", features=[4, 8, 16, 32, 32]}',), weak=False
     ),
@@ -123,10 +123,10 @@ def _labelled(folder: Path, cohort: Path) -> dict[str, Sequence[Any]]:
 def _scores(case: Case, materials: Materials, *, folder: Path) -> Sequence[Any]:
     """Return one case's scores."""
     how = approach(load_model(folder / "model"), None)
-    scan, transform = materials.store(materials.recipe.stages[-1]).placed(case)
-    world = scan.grid.moved(transform)
-    classes = how.segmenter.segment(how.predict(scan, world)[None])[0]
-    ids = scan.pasted(how.identified(classes, world))
+    scan, placement = materials.store(materials.recipe.stages[-1]).placed(case)
+    placed = placement and placement.placed(how.atlas, grid=scan.grid, mask=scan.mask)
+    classes = how.segmenter.segment(how.predict(scan, placed)[None])[0]
+    ids = scan.pasted(how.identified(classes, placed))
     if case.labels is None:
         raise ValueError(f"{case.name} has no labels to compare with")
     truth = open_volume(case.labels, kind="labels")

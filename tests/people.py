@@ -23,5 +23,5 @@ def label_maps(folder: Path) -> dict[str, Callable[[], Volume]]:
 
 @functools.cache
 def atlas(folder: Path) -> Atlas:
-    """A coarse prior made of three people."""
-    return build_atlas(label_maps(folder), LabelTable.freesurfer(), spacing=SPACING)
+    """A coarse prior made of three people, which does not bend."""
+    return build_atlas(label_maps(folder), LabelTable.freesurfer(), spacing=SPACING, bends=False)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
+from limner.priors.deformation import Smooth, Warps
 from limner.space import Array, Grid, LabelTable, Volume
 
 #: Id, centre and half axes in mm; painted one over the other, and each on the side of its centre. Nothing is symmetric
@@ -72,6 +73,16 @@ def labels(on: Grid, transform: Array | None = None) -> Volume:
     return Volume(data, on, "labels")
 
 
+def bent(spacing: float, *, seed: int) -> Volume:
+    """The head after a smooth warp by some millimetres, on a grid of its own."""
+    on, source = grid(spacing, half=(56, 56, 56)), labels(grid(1.5, half=(75, 75, 75)))
+    warps = Warps.over(on, (Smooth(14.0, 2.5),))
+    warp = warps.warp(np.random.default_rng(seed).normal(size=warps.size))
+    points = warp.moved(on.world(np.moveaxis(np.indices(on.shape), 0, -1).reshape(-1, 3)))
+    nearest = np.rint(source.grid.indices(points)).astype(int).T
+    return Volume(source.data[tuple(nearest)].reshape(on.shape), on, "labels")
+
+
 def image(of: Volume, *, noise: float = 4.0, seed: int = 0) -> NDArray[np.float32]:
     """A T1 image of a label map, with Gaussian noise of the given sd."""
     means = np.zeros(max(T1) + 1)
@@ -90,10 +101,9 @@ def turned(degrees: tuple[float, float, float], shift: tuple[float, float, float
 
 
 def atlas(on: Grid, *, blur: float = 3.0, transform: Array | None = None, tissues: LabelTable | None = None) -> Atlas:
-    """The prior made of the head alone, blurred by `blur` mm."""
-    return build_atlas(
-        {"head": lambda: labels(on, transform)}, tissues or table(), spacing=float(on.voxel_sizes[0]), blur=blur
-    )
+    """The prior made of the head alone, blurred by `blur` mm, which does not bend."""
+    head = {"head": lambda: labels(on, transform)}
+    return build_atlas(head, tissues or table(), spacing=float(on.voxel_sizes[0]), blur=blur, bends=False)
 
 
 def dice(found: Array, expected: Array) -> float:

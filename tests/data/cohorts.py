@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import tiny
 from limner.data.cohort import Case, read_cohort
 from limner.data.scan import Scan
 from limner.files import save_volume
-from limner.space import Array, reoriented
+from limner.priors.atlas import Placement
+from limner.priors.deformation import Warp
+from limner.space import Grid, reoriented
 
 
 def cohort(folder: Path, count: int = 3) -> tuple[Case, ...]:
@@ -28,8 +31,12 @@ def cohort(folder: Path, count: int = 3) -> tuple[Case, ...]:
     return read_cohort(folder)
 
 
-def aside(scan: Scan) -> Array:
-    """Place a scan 2 mm to the right of where it is."""
+#: A displacement that varies from place to place, up to 1.6 mm.
+WARP = Warp(Grid((8, 8, 8), np.diag([8.0, 8, 8, 1])), torch.linspace(0, 0.2, 3 * 8**3).view(3, 8, 8, 8))
+
+
+def aside(scan: Scan) -> Placement:
+    """Place a scan 2 mm to the right of where it is, and bend it."""
     transform = np.eye(scan.grid.dimensions + 1)
     transform[0, -1] = 2
-    return transform
+    return Placement(transform, 0.0, WARP)

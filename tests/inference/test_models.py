@@ -67,7 +67,7 @@ def test_tiles_say_what_the_whole_says(model: Model, atlas: Atlas) -> None:
     scan = prepared(tiny.image())
     assert any(size % 4 for size in scan.grid.shape)
     whole, tiles = (
-        predicted(model.method, scan, atlas=atlas, world=scan.grid, largest=largest) for largest in (10**6, 12**3)
+        predicted(model.method, scan, placed=atlas.place(scan.grid), largest=largest) for largest in (10**6, 12**3)
     )
     assert whole.shape == (4, *scan.grid.shape)
     torch.testing.assert_close(tiles, whole)
@@ -76,9 +76,7 @@ def test_tiles_say_what_the_whole_says(model: Model, atlas: Atlas) -> None:
 def test_a_receptive_field_wider_than_the_tiles_is_blended(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toys.Look, "context", 40)
     scan = prepared(tiny.image())
-    whole, tiles = (
-        predicted(model.method, scan, atlas=None, world=scan.grid, largest=largest) for largest in (10**6, 12**3)
-    )
+    whole, tiles = (predicted(model.method, scan, placed=None, largest=largest) for largest in (10**6, 12**3))
     torch.testing.assert_close(tiles, whole, atol=0.1, rtol=0)
     torch.testing.assert_close(tiles.sum(0), torch.ones(scan.grid.shape))
 

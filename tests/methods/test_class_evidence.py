@@ -72,3 +72,22 @@ def test_evidence_of_the_unlikeliest_is_finite() -> None:
     evidence = class_evidence(found, torch.tensor([[0.0, 1e3]]), parts=torch.full((2, 2), 0.5), of=of, classes=2)
     assert torch.isfinite(evidence).all()
     assert evidence[0, 0] > evidence[0, 1] + 60
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_mostly_grey_does_not_speak_for_fluid(sign: int) -> None:
+    """Where fluid is expected, and grey matter less: a voxel is fluid only if fluid fills most of it."""
+    rng = np.random.default_rng(0)
+    filled = np.concatenate([np.zeros(3000), rng.uniform(0, 1, 6000), np.ones(3000)])  # by grey matter
+    values = torch.from_numpy(sign * rng.normal(10 + 50 * filled, 3)[None]).float()
+    parts = torch.full((len(filled), 2), 0.7)
+    parts[:, 0] = torch.from_numpy(np.where(filled == 1, 0.95, 0.3)).float()
+    parts[:, 1] = 1 - parts[:, 0]
+    of = Parts(torch.tensor([0, 1]), torch.tensor([0, 1]), ("grey", "csf"))
+    errors = []
+    for shared in ({}, {"csf": "grey"}):
+        settings = GaussianSettings(components={"csf": 4}, shared=shared)
+        found = fit_to_parts(values, parts, of=of, settings=settings, voxels=12_000)
+        classes = class_evidence(found, values, parts=parts, of=of, classes=2).argmax(1).numpy()
+        errors.append((classes != (filled < 0.5)).mean())
+    assert errors[1] < 0.75 * errors[0]

@@ -15,8 +15,9 @@ import people
 import phantoms
 from limner.files import open_volume
 from limner.methods import placement
-from limner.methods.placement import Placement, place_scan
-from limner.priors.atlas import Atlas
+from limner.methods.placement import place_scan
+from limner.priors.atlas import Atlas, Placement
+from limner.priors.deformation import Smooth, Warps
 from limner.space import Array, Box, Grid
 
 
@@ -121,6 +122,24 @@ def test_a_scan_that_is_all_brain_is_placed(atlas: Atlas) -> None:
     cropped = (slice(None), *box.slices)
     block = Scan(scan.image[cropped], torch.ones(box.shape, dtype=torch.bool), scan.grid.cropped(box))
     assert np.isfinite(block.placed(atlas).transform).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_atlas_that_bends_explains_a_head_of_another_shape(atlas: Atlas, seed: int) -> None:
+    truth = phantoms.bent(2.5, seed=seed)
+    image, mask = torch.from_numpy(phantoms.image(truth))[None], torch.from_numpy(truth.data > 0)
+    scan, found, scores = Scan(image, mask, truth.grid), {}, {}
+    for bends in (False, True):
+        known = replace(atlas, warps=Warps.over(atlas.grid, (Smooth(14.0, 2.5),)) if bends else None)
+        found[bends] = scan.placed(known)
+        placed = found[bends].placed(known, grid=truth.grid, mask=mask)
+        ids = np.where(mask, placed.identified(placed.log_probability().argmax(0).numpy()), 0)
+        scores[bends] = np.mean([phantoms.dice(ids == one, truth.data == one) for one in phantoms.IDS])
+    assert found[False].warp is None
+    np.testing.assert_array_equal(found[True].transform, found[False].transform)
+    assert found[True].score > found[False].score
+    assert scores[True] > scores[False] + 0.3 * (1 - scores[False])
+    assert float(found[True].warp.jacobian().min()) > 0
 
 
 @pytest.fixture(scope="module")

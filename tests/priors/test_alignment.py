@@ -12,7 +12,8 @@ from scipy import ndimage
 from torch import Tensor
 
 import phantoms
-from limner.priors.alignment import FLOOR, Evidence, interpolated, refined
+from limner.priors.alignment import FLOOR, Evidence, bent, interpolated, refined
+from limner.priors.deformation import Smooth, Warps
 from limner.space import Array, Grid
 
 GRID = phantoms.grid(3.0)
@@ -101,3 +102,62 @@ def test_interpolation_is_linear_with_the_border_continued(maps: Tensor) -> None
     places = grid.indices(points).T
     expected = [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in maps.double().numpy()]
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def stretched(share: float) -> Callable[[Array], Array]:
+    """A map of the world that is no affine one: points left of the middle move outwards, by a share of a wave."""
+    return lambda points: points + share * np.sin(points / 15) * np.array([1.0, -1.0, 0.5])
+
+
+def test_a_known_warp_is_found(maps: Tensor) -> None:
+    """Points that see the head where a warp took it: bending explains them, and takes them back."""
+    warps, move = Warps.over(GRID, (Smooth(12.0, 4.0),)), stretched(4.0)
+    plain = evidence_after(np.eye(4))
+    evidence = Evidence(move(plain.points), plain.likelihood, 30_000 * plain.weights)
+    settings = {"evidence": evidence, "transform": np.eye(4), "warps": warps}
+    found, score = bent(maps, GRID, **settings, start=np.zeros(warps.size), rounds=30)
+    warp = warps.warp(found)
+    moved = warp.moved(evidence.points)
+    assert float(warp.jacobian().min()) > 0
+    inside = np.linalg.norm(plain.points / np.array([40, 38, 32]), axis=1) < 1
+    before, left = (np.linalg.norm(there - plain.points, axis=1)[inside] for there in (evidence.points, moved))
+    # Along surfaces, and inside of what is all alike, nothing shows how far it went.
+    assert np.median(left) < 0.6 * np.median(before)
+    for rounds in (0, 3):
+        _, less = bent(maps, GRID, **settings, start=np.zeros(warps.size), rounds=rounds)
+        assert less < score
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_warp_never_lowers_the_penalised_likelihood(maps: Tensor, seed: int) -> None:
+    """Also from a start that is far off, and one step at a time."""
+    warps = Warps.over(GRID, (Smooth(16.0, 2.0), Smooth(7.0, 1.0)))
+    start = np.random.default_rng(seed).normal(size=warps.size) * seed
+    evidence = evidence_after(phantoms.turned((3, 2, -4), (2, -3, 1)), count=4000)
+    settings = {"evidence": evidence, "transform": np.eye(4), "warps": warps}
+    _, score = bent(maps, GRID, **settings, start=start, rounds=0)
+    for _ in range(4):
+        start, better = bent(maps, GRID, **settings, start=start, rounds=1)
+        assert better >= score
+        score = better
+
+
+def test_the_gradient_of_a_warp_agrees_with_finite_differences(maps: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs: list[Callable[[Array], tuple[float, Array]]] = []
+
+    def spied(cost: Callable[[Array], tuple[float, Array]], start: Array, **_: object) -> object:
+        costs.append(cost)
+        return scipy.optimize.OptimizeResult(x=start, fun=0.0)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", spied)
+    warps = Warps.over(GRID, (Smooth(10.0, 2.0),))
+    rng = np.random.default_rng(0)
+    coefficients, direction = rng.normal(size=(2, warps.size))
+    evidence = evidence_after(np.eye(4), count=4000)
+    heavier = Evidence(evidence.points, evidence.likelihood, 1e4 * evidence.weights)
+    bent(maps, GRID, evidence=heavier, transform=np.eye(4), warps=warps, start=coefficients, rounds=1)
+    (cost,) = costs
+    _, gradient = cost(coefficients)
+    step = 1e-2
+    ahead, behind = (cost(coefficients + sign * step * direction)[0] for sign in (1, -1))
+    assert (ahead - behind) / (2 * step) == pytest.approx(float(gradient @ direction), rel=0.02)

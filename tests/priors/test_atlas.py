@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 import phantoms
 from limner.priors.atlas import FLOOR, Atlas, PlacedAtlas
+from limner.priors.deformation import Smooth, Warps
 from limner.priors.neighbours import neighbour_energy
 from limner.priors.sparse import SparseMaps
 from limner.space import Grid, Label, LabelTable
@@ -147,3 +150,23 @@ def test_a_volume_of_one_slice_is_a_slice_of_the_volume(tilted: PlacedAtlas) -> 
     affine[:3, 3] = grid.world([0, 0, 4])
     one = tilted.atlas.place(Grid((*grid.shape[:2], 1), affine))
     torch.testing.assert_close(one.part_probability(), tilted.part_probability()[..., 4:5])
+
+
+def test_a_bent_atlas_is_the_atlas_elsewhere(head: Atlas) -> None:
+    """Probabilities and ids, on a turned grid, are those of the places to which the warp takes its voxels."""
+    warps = Warps.over(head.grid, (Smooth(12.0, 2.0),))
+    warp = warps.warp(np.random.default_rng(0).normal(size=warps.size))
+    grid = Grid((9, 8, 7), phantoms.turned((20, -10, 30), (-24, -20, -18)) @ np.diag([6.0, 5.0, 6.0, 1.0]))
+    bent, voxels = replace(head, warp=warp), np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    classes = bent.place(grid).log_probability().argmax(0).numpy()
+    ids = bent.place(grid).identified(classes)
+    assert np.abs(warp.moved(grid.world(voxels)) - grid.world(voxels)).max() > 2
+    for number in range(0, len(voxels), 7):
+        place = tuple(voxels[number])
+        affine = grid.affine.copy()
+        affine[:3, 3] = warp.moved(grid.world(voxels[number : number + 1]))[0]
+        there = head.place(Grid((1, 1, 1), affine))
+        torch.testing.assert_close(
+            bent.sampled(grid)[(slice(None), *place)], head.sampled(there.grid).flatten(), atol=1e-4, rtol=0
+        )
+        assert there.identified(classes[place].reshape(1, 1, 1)).item() == ids[place]

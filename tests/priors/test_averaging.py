@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import people
 import phantoms
 from limner.check import InputError
 from limner.priors.atlas import Atlas
-from limner.priors.averaging import _Map, aligned_maps, build_atlas
+from limner.priors.averaging import build_atlas
+from limner.priors.groupwise import aligned_maps
+from limner.priors.label_maps import LabelMap
 from limner.priors.neighbours import neighbour_counts
 from limner.space import Array, Grid, Label, LabelTable, Volume, reoriented
 
@@ -39,7 +42,8 @@ def heads() -> list[Volume]:
 
 
 def built(volumes: Sequence[Volume], table: LabelTable | None = None, **settings: object) -> Atlas:
-    return build_atlas(opened(volumes), table or phantoms.table(), spacing=SPACING, **settings)
+    settings = {"bends": False, "spacing": SPACING} | settings
+    return build_atlas(opened(volumes), table or phantoms.table(), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +60,10 @@ def likeliest(atlas: Atlas, grid: Grid) -> Array:
     ]
 
 
-def as_maps(volumes: Sequence[Volume], table: LabelTable) -> tuple[list[_Map], Array]:
+def as_maps(volumes: Sequence[Volume], table: LabelTable) -> tuple[list[LabelMap], Array]:
     """What the alignment is given."""
     rows = [table.rows(volume.data).astype(np.uint8) for volume in volumes]
-    maps = [_Map("a map", one, volume.grid, np.eye(4)) for one, volume in zip(rows, volumes, strict=True)]
+    maps = [LabelMap("a map", one, volume.grid, np.eye(4)) for one, volume in zip(rows, volumes, strict=True)]
     return maps, np.array([np.bincount(one.ravel(), minlength=len(table)) for one in rows])
 
 
@@ -70,12 +74,13 @@ def test_one_map_without_blur_is_kept_as_it_is() -> None:
     assert set(atlas.table.ids.tolist()) == set(np.unique(volume.data).tolist())
 
 
-@pytest.mark.parametrize(("blur", "sd"), [(None, 3.0), (5.0, 5.0)])
-def test_one_map_is_blurred_by_a_gaussian(blur: float | None, sd: float) -> None:
+@pytest.mark.parametrize(("blur", "bends", "sd"), [(None, False, 3.0), (None, True, 1.5), (5.0, True, 5.0)])
+def test_one_map_is_blurred_by_a_gaussian(blur: float | None, bends: bool, sd: float) -> None:
     grid = Grid((60, 12, 12), np.diag([1.0, 1.0, 1.0, 1.0]))
     data = np.zeros(grid.shape, np.int32)
     data[10:30], data[30:50] = 2, 3
-    atlas = build_atlas(opened([Volume(data, grid, "labels")]), phantoms.table([2, 3]), blur=blur)
+    atlas = build_atlas(opened([Volume(data, grid, "labels")]), phantoms.table([2, 3]), blur=blur, bends=bends)
+    assert (atlas.warps is not None) is bends
     assert atlas.provenance["blur_mm"] == sd
     shares = atlas.maps.sampled(np.eye(4), atlas.grid.shape, group_of=np.arange(3), groups=3)
     # The middle of the faces, far from where the block ends along the other axes, relative to those ends.
@@ -144,7 +149,7 @@ def test_unknown_ids_are_listed_and_refused() -> None:
 def test_unknown_ids_are_folded_into_the_background_if_asked(average: Atlas) -> None:
     volumes = heads()
     volumes[1].data[0, 0, :3] = 999
-    folded = built(volumes, fold_unknown=True)
+    folded = built([replace(volume, data=phantoms.table().folded(volume.data)) for volume in volumes])
     np.testing.assert_array_equal(folded.maps.weights, average.maps.weights)
     np.testing.assert_array_equal(folded.maps.rows, average.maps.rows)
 
@@ -255,10 +260,12 @@ def test_one_map_is_open_at_a_time_and_no_map_is_dense() -> None:
         seen.append(weakref.ref(volume.data))
         return volume
 
-    build_atlas({"warm": opening}, many_labels(), spacing=4.0)  # compiles, and imports what is imported where used
+    build_atlas(
+        {"warm": opening}, many_labels(), spacing=4.0, bends=False
+    )  # compiles, and imports what is imported where used
     tracemalloc.start()
     try:
-        build_atlas({str(number): opening for number in range(10)}, many_labels())
+        build_atlas({str(number): opening for number in range(10)}, many_labels(), bends=False)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

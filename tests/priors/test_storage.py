@@ -12,11 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import phantoms
 from limner.check import InputError
 from limner.priors.atlas import Atlas
+from limner.priors.deformation import Warps
 from limner.priors.storage import DESCRIPTION, TENSORS, claim, load_prior, prior_hash, save_prior
+from limner.space import Grid
+
+#: Two modes on every second voxel of 5 x 7 x 5.
+WARPS = Warps(
+    Grid((5, 7, 5), np.diag([4.0, 4, 4, 1])), torch.linspace(-1, 1, 2 * 3 * 3 * 4 * 3).view(2, 3, 3, 4, 3).mul(3)
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +44,11 @@ def assert_same(found: Atlas, expected: Atlas) -> None:
     assert found.grid.shape == expected.grid.shape
     np.testing.assert_array_equal(found.grid.affine, expected.grid.affine)
     np.testing.assert_array_equal(found.maps.weights, expected.maps.weights)
+    assert (found.warps is None) == (expected.warps is None)
+    if found.warps and expected.warps:
+        assert found.warps.grid.matches(expected.warps.grid)
+        for one, other in zip(found.warps.stored(), expected.warps.stored(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
     kept = expected.maps.weights > 0
     np.testing.assert_array_equal(found.maps.rows[kept], expected.maps.rows[kept])
     assert (found.neighbours is None) == (expected.neighbours is None)
@@ -45,9 +58,13 @@ def assert_same(found: Atlas, expected: Atlas) -> None:
         assert found.neighbours.pseudo_windows == expected.neighbours.pseudo_windows
 
 
-@pytest.mark.parametrize("counted", [True, False])
-def test_a_prior_comes_back_to_the_bit(head: Atlas, tmp_path: Path, counted: bool) -> None:
-    atlas = head if counted else replace(head, neighbours=None)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"neighbours": None}, {"warps": WARPS}, {"warps": replace(WARPS, modes=torch.zeros(0, 3, 1, 1, 1))}],
+    ids=["counted", "uncounted", "bending", "bending without modes"],
+)
+def test_a_prior_comes_back_to_the_bit(head: Atlas, tmp_path: Path, changes: dict[str, object]) -> None:
+    atlas = replace(head, **changes)
     found = save_prior(atlas, tmp_path / "prior")
     assert_same(load_prior(tmp_path / "prior"), atlas)
     assert prior_hash(tmp_path / "prior") == found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,10 +22,11 @@ def atlas(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="PRIOR", help="Folder for the prior.")],
     labels: Labels = None,
     spacing: Annotated[float, typer.Option(min=0.2, help="Voxel size of the prior, mm.")] = 1.0,
-    blur: Annotated[float | None, typer.Option(min=0, help="Gaussian sd, mm [default: 3 for one map, else 0].")] = None,
+    blur: Annotated[float | None, typer.Option(min=0, help="Gaussian sd, mm [default: 1.5 for one map].")] = None,
     neighbours: Annotated[int, typer.Option(help="Window of the neighbour table, voxels: 3, 5, ... 21.")] = 3,
     fold_unknown: Annotated[bool, typer.Option("--fold-unknown", help="Count unknown ids as background.")] = False,
     keep_outside: Annotated[bool, typer.Option("--keep-outside", help="Keep skull, skin and eyes as labels.")] = False,
+    bends: Annotated[bool, typer.Option("--bends/--affine", help="Whether maps, and the prior, may bend.")] = True,
 ) -> None:
     """Build a prior from label maps: an average of many, or one alone, blurred."""
     paths, table = expanded(maps), table_of(labels)
@@ -33,9 +35,14 @@ def atlas(
     from limner.priors.averaging import build_atlas
     from limner.priors.storage import claim, save_prior
 
+    def opened(path: Path) -> Volume:
+        volume = open_volume(path, kind="labels")
+        return replace(volume, data=table.folded(volume.data)) if fold_unknown else volume
+
     claim(out)
+    names = case_names(paths)
     volumes: dict[str, Callable[[], Volume]] = {
-        name: partial(open_volume, path, kind="labels") for name, path in zip(case_names(paths), paths, strict=True)
+        name: partial(opened, path) for name, path in zip(names, paths, strict=True)
     }
     with progress(1, "building the prior") as (tell, advance), told():
         prior = build_atlas(
@@ -44,8 +51,8 @@ def atlas(
             spacing=spacing,
             blur=blur,
             window=neighbours,
-            fold_unknown=fold_unknown,
             keep_outside=keep_outside,
+            bends=bends,
             progress=tell,
         )
         tell("writing")

@@ -13,22 +13,25 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from limner import check
 from limner.data.cohort import Case
 from limner.data.scan import Preparation, Scan, found_axes, prepared
 from limner.files import open_volume
-from limner.priors.atlas import Atlas
+from limner.priors.atlas import Atlas, Placement
+from limner.priors.deformation import Warp
 from limner.priors.dense import part_maps
-from limner.space import Array, LabelTable
+from limner.space import Array, Grid, LabelTable
 
 #: Changes whenever what is kept, or how it is computed, changes.
-VERSION = 1
+VERSION = 2
 PLACEMENT = "placement.json"
 WORLD = "world.json"
+WARP = "warp"
 
-#: Finds the (4, 4) transform from a scan's world to a prior's, mm.
-Placer: TypeAlias = Callable[[Scan], Array]
+#: Finds where a scan lies in a prior.
+Placer: TypeAlias = Callable[[Scan], Placement]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,20 +93,19 @@ class Store:
         world = np.array(json.loads((folder / WORLD).read_text(encoding="utf-8")))
         return Prepared(case, arrays["image"], arrays["mask"], arrays["labels"], arrays.get("parts"), world)
 
-    def placed(self, case: Case) -> tuple[Scan, Array]:
-        """Return a case made ready, and the transform (D+1, D+1) from its world to the prior's, mm.
+    def placed(self, case: Case) -> tuple[Scan, Placement | None]:
+        """Return a case made ready, and where it lies in the prior, if there is one.
 
         Raises:
             InputError: for what is wrong with its files.
         """
         if self.prior is None or self.place is None:
-            scan = _scan(case, self.preparation, table=self.table)
-            return scan, np.eye(scan.grid.dimensions + 1)
-        transform, orientation = self._placement(case, self.place)
-        return _scan(case, self.preparation, table=self.table, orientation=orientation), transform
+            return _scan(case, self.preparation, table=self.table), None
+        placement, orientation = self._placement(case, self.place)
+        return _scan(case, self.preparation, table=self.table, orientation=orientation), placement
 
-    def _placement(self, case: Case, place: Placer) -> tuple[Array, str | None]:
-        """Return the transform of a case, found once in its own voxels, and the axes that it starts from."""
+    def _placement(self, case: Case, place: Placer) -> tuple[Placement, str | None]:
+        """Return where a case lies, found once in its own voxels, and the axes that this starts from."""
         own = Preparation(margin=self.preparation.margin)
         bare = replace(case, labels=None)
         folder = self.folder / f"{case.name}-{_hashed(_files(bare), own, knowledge=[self._prior_hash, self.placer])}"
@@ -111,27 +113,28 @@ class Store:
         if not path.is_file():
             scan = _scan(bare, own)
             check.solid(scan.grid.shape)
-            transform, orientation = place(scan), case.orientation
+            placement, orientation = place(scan), case.orientation
             if not scan.oriented:
-                orientation, transform = found_axes(scan, transform)
-            content = {"transform": np.asarray(transform).tolist(), "orientation": orientation}
-            _write(folder, {}, text={PLACEMENT: content})
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return np.array(found["transform"]), found["orientation"]
+                orientation, transform = found_axes(scan, placement.transform)
+                placement = replace(placement, transform=transform)
+            _keep_placement(placement, folder, orientation=orientation)
+        return _kept_placement(folder)
 
     def _keep(self, case: Case, folder: Path) -> None:
         """Prepare a case and write it to a folder, which appears whole or not at all."""
-        scan, transform = self.placed(case)
-        grid = scan.grid.moved(transform)
+        scan, placement = self.placed(case)
+        world = scan.grid
         arrays = {
             "image": scan.standardised().numpy(),
             "mask": scan.mask.numpy(),
             "labels": scan.labels.numpy().astype(np.int16),
         }
         if self.prior is not None:
-            check.solid(grid.shape)
-            arrays["parts"] = part_maps(self.prior.within(scan.mask, grid), grid)
-        _write(folder, arrays, text={WORLD: grid.affine.tolist()})
+            check.solid(world.shape)
+            lies = placement or Placement(np.eye(4), 0.0)
+            placed = lies.placed(self.prior, grid=world, mask=scan.mask)
+            arrays["parts"], world = part_maps(placed.atlas, placed.grid), placed.grid
+        _write(folder, arrays, text={WORLD: world.affine.tolist()})
 
     def _key(self, case: Case) -> str:
         """Return what changes whenever the case, or what is made of it, does."""
@@ -148,7 +151,8 @@ class Store:
         if self.prior is None:
             return ""
         digest = hashlib.sha256(json.dumps(self.prior.table.as_dict()).encode())
-        for array in (self.prior.grid.affine, self.prior.maps.rows, self.prior.maps.weights):
+        maps, warps = self.prior.maps, self.prior.warps
+        for array in (self.prior.grid.affine, maps.rows, maps.weights, *(warps.stored() if warps else ())):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -168,6 +172,30 @@ def _scan(
         preparation=preparation,
         name=case.name,
     )
+
+
+def _keep_placement(placement: Placement, folder: Path, *, orientation: str | None) -> None:
+    """Write where a case lies, and the axes that this starts from."""
+    content = {
+        "transform": np.asarray(placement.transform).tolist(),
+        "score": placement.score,
+        "orientation": orientation,
+        "warp": None,
+    }
+    arrays = {}
+    if placement.warp:
+        grid, arrays[WARP] = placement.warp.grid, placement.warp.displacement.numpy()
+        content["warp"] = grid.affine.tolist()
+    _write(folder, arrays, text={PLACEMENT: content})
+
+
+def _kept_placement(folder: Path) -> tuple[Placement, str | None]:
+    """Return what `_keep_placement` wrote."""
+    found, warp = json.loads((folder / PLACEMENT).read_text(encoding="utf-8")), None
+    if found["warp"]:
+        displacement = np.load(folder / f"{WARP}.npy")
+        warp = Warp(Grid(displacement.shape[1:], np.array(found["warp"])), torch.from_numpy(displacement))
+    return Placement(np.array(found["transform"]), found["score"], warp), found["orientation"]
 
 
 def _files(case: Case) -> list[Any]:

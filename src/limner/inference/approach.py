@@ -14,9 +14,9 @@ from limner.inference.prediction import predicted
 from limner.methods.method import Segmenter
 from limner.methods.mixture import Mixture
 from limner.methods.storage import Model
-from limner.priors.atlas import Atlas
+from limner.priors.atlas import Atlas, PlacedAtlas
 from limner.priors.storage import SHIPPED, load_prior
-from limner.space import Array, Grid, Label, LabelTable, Volume
+from limner.space import Array, Label, LabelTable, Volume
 
 #: Name of the class of voxels that look like no tissue.
 OUTLIERS = "outliers"
@@ -33,7 +33,7 @@ class Approach:
         preparation: of the scans.
         channels: images of a scan, if the method was made for a certain number.
         dimensions: of the images.
-        predict: returns the probabilities (K, *S) of a scan's classes, given the scan's grid in the atlas's world.
+        predict: returns the probabilities (K, *S) of a scan's classes, given the atlas where it lies, if there is one.
         outliers: whether there is a class for them, after the table's.
     """
 
@@ -41,7 +41,7 @@ class Approach:
     atlas: Atlas | None
     known: LabelTable
     preparation: Preparation
-    predict: Callable[[Scan, Grid], Tensor]
+    predict: Callable[[Scan, PlacedAtlas | None], Tensor]
     channels: int | None = None
     dimensions: int = 3
     outliers: bool = False
@@ -64,16 +64,16 @@ class Approach:
             check.solid(image.data.shape)
         check.model_dimensions(image.data.shape, self.dimensions)
 
-    def identified(self, classes: Array, world: Grid) -> Array:
+    def identified(self, classes: Array, placed: PlacedAtlas | None) -> Array:
         """Return the id of each voxel, given its class: (*S) to (*S) int32.
 
         Args:
             classes: (*S); the one after the table's last is that of outliers.
-            world: their grid, its affine leading to the atlas's world.
+            placed: the atlas on their grid, if there is one.
         """
         known = np.where(classes < len(self.known.structures), classes, 0)
-        if self.atlas:
-            ids = self.atlas.place(world).identified(known)
+        if placed:
+            ids = placed.identified(known)
         else:
             ids = np.array([self.known.structure_id(name) for name in self.known.structures], np.int32)[known]
         return np.where(known == classes, ids, outlier_label(self.known).id).astype(np.int32)
@@ -91,8 +91,7 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
         return _trained(method, prior)
     mixture, atlas = method or Mixture(), prior or load_prior(SHIPPED)
 
-    def predict(scan: Scan, world: Grid) -> Tensor:
-        placed = atlas.within(scan.mask, world).place(world)
+    def predict(scan: Scan, placed: PlacedAtlas | None) -> Tensor:
         return mixture.predict(scan.standardised()[None], placed, mask=scan.mask[None])[0]
 
     return Approach(mixture, atlas, atlas.table, Preparation(), predict, outliers=mixture.outliers > 0)
@@ -104,9 +103,9 @@ def _trained(model: Model, prior: Atlas | None) -> Approach:
     if atlas:
         check.same_structures(atlas.table.structures, model.table.structures)
 
-    def predict(scan: Scan, world: Grid) -> Tensor:
+    def predict(scan: Scan, placed: PlacedAtlas | None) -> Tensor:
         # A method that was trained without a prior knows nothing of one; then it only tells left from right.
-        return predicted(model.method, scan, atlas=atlas if model.prior else None, world=world)
+        return predicted(model.method, scan, placed=placed if model.prior else None)
 
     channels, dimensions = model.task.channels, model.task.dimensions
     return Approach(model.method, atlas, model.table, model.preparation, predict, channels, dimensions)

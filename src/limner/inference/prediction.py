@@ -12,26 +12,24 @@ from torch import Tensor
 from limner.data.scan import Scan
 from limner.inference.tiling import Window, tiled
 from limner.methods.method import Trainable
-from limner.priors.atlas import Atlas
+from limner.priors.atlas import PlacedAtlas
 from limner.priors.dense import DensePrior
-from limner.space import Box, Grid
+from limner.space import Box
 
 #: Voxels that a method looks at in one piece: a brain at 0.8 mm, and for 16 channels half a gigabyte.
 LARGEST = 200**3
 
 
-def predicted(method: Trainable, scan: Scan, *, atlas: Atlas | None, world: Grid, largest: int = LARGEST) -> Tensor:
+def predicted(method: Trainable, scan: Scan, *, placed: PlacedAtlas | None, largest: int = LARGEST) -> Tensor:
     """Return the probabilities of a scan's classes, (K, *S); outside its mask they mean nothing.
 
     Args:
         method: on any device; it is put into the state for prediction.
         scan: made ready as for training.
-        atlas: that the method was trained with, if any.
-        world: the scan's grid, its affine leading to the atlas's world.
+        placed: the atlas that the method was trained with, on the scan's grid; None if it was trained without one.
         largest: voxels that are looked at in one piece; a larger scan is tiled.
     """
-    seen = atlas.within(scan.mask, world) if atlas else None
-    pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, seen, world)
+    pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, placed)
     whole = Box.whole(scan.grid.shape)
     if whole.size <= largest:
         return pieces.predicted(whole)
@@ -45,13 +43,12 @@ def predicted(method: Trainable, scan: Scan, *, atlas: Atlas | None, world: Grid
 
 @dataclass(frozen=True, eq=False)
 class _Pieces:
-    """A method and the scan that it looks at: image (C, *S), mask (*S), and the grid in the atlas's world."""
+    """A method and the scan that it looks at: image (C, *S), mask (*S), and the atlas on its grid, if there is one."""
 
     method: Trainable
     image: Tensor
     mask: Tensor
-    atlas: Atlas | None
-    world: Grid
+    placed: PlacedAtlas | None
 
     @torch.no_grad()
     def predicted(self, box: Box) -> Tensor:
@@ -61,8 +58,9 @@ class _Pieces:
         shape = tuple(_up(size, self.method.stride) for size in box.shape)
         image, mask = (_padded(values[:, *box.slices], shape).to(device) for values in (self.image, self.mask[None]))
         ends = tuple(first + size for first, size in zip(box.start, shape, strict=True))
-        grid = self.world.cropped(Box(box.start, ends))
-        prior = DensePrior.of(self.atlas, grid).to(device) if self.atlas else None
+        prior = None
+        if self.placed:
+            prior = DensePrior.of(self.placed.atlas, self.placed.grid.cropped(Box(box.start, ends))).to(device)
         found = self.method.predict(image[None], prior, mask=mask)[0]
         return found[:, *Box.whole(box.shape).slices].float().cpu()
 

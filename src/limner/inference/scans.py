@@ -23,7 +23,7 @@ from limner.inference.approach import Approach, approach
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
 from limner.methods.storage import PRIOR, Model, load_model, model_hash
-from limner.priors.atlas import Atlas
+from limner.priors.atlas import Atlas, Placement
 from limner.priors.storage import SHIPPED, load_prior, prior_hash
 from limner.space import Volume
 
@@ -222,7 +222,7 @@ class _Run:
         # The labels last: where they are, everything is.
         _save(maps | {self.out / uncertainty: found.uncertainty, self.out / labels: found.labels})
         self.rows += [{"case": case.name, **row} for row in found.volumes()]
-        notes = (f"aligned to the prior at {found.placement.score:.3f} nats",) if found.placement else ()
+        notes = (_told(found.placement),) if found.placement else ()
         return replace(case, labels=labels, uncertainty=uncertainty, orientation=found.orientation, notes=notes)
 
     def _write_tables(self) -> None:
@@ -241,6 +241,15 @@ class _Run:
         for name, words in ((VOLUMES, text.getvalue()), (MANIFEST, content)):
             with replacing(self.out / name) as temporary:
                 temporary.write_text(words, encoding="utf-8")
+
+
+def _told(placement: Placement) -> str:
+    """Return in words where a scan lies."""
+    words = f"aligned to the prior at {placement.score:.3f} nats"
+    if placement.warp is None:
+        return words
+    volumes = placement.warp.jacobian()
+    return f"{words}, which was bent: volumes by {float(volumes.min()):.2f} to {float(volumes.max()):.2f}"
 
 
 def _save(volumes: Mapping[Path, Volume]) -> None:

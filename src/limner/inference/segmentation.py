@@ -16,10 +16,10 @@ from limner import check
 from limner.data.scan import Preparation, Scan, found_axes, lost_orientation, prepared
 from limner.inference.approach import OUTLIERS, Approach, approach
 from limner.methods.mixture import Mixture
-from limner.methods.placement import Placement, place_scan
+from limner.methods.placement import place_scan
 from limner.methods.storage import Model
-from limner.priors.atlas import Atlas
-from limner.space import Array, Grid, LabelTable, Volume
+from limner.priors.atlas import Atlas, PlacedAtlas, Placement
+from limner.space import Grid, LabelTable, Volume
 
 Step: TypeAlias = Callable[[str], None]
 
@@ -93,11 +93,10 @@ def segment_volume(
     how.check(image, channels)
     make = partial(prepared, image, channels=channels, mask=mask)
     scan, placement = _aligned(make, how, orientation=orientation, progress=progress)
-    transform = np.eye(len(scan.grid.affine)) if placement is None else placement.transform
     progress("predicting")
-    prediction = _predicted(make, how, scan=scan, transform=transform)
+    prediction = _predicted(make, how, scan=scan, placement=placement)
     progress("labelling")
-    ids = how.identified(how.segmenter.segment(prediction[None])[0], scan.grid.moved(transform))
+    ids = how.identified(how.segmenter.segment(prediction[None])[0], _placed(scan, how, placement=placement))
     return Segmentation(
         labels=Volume(scan.pasted(ids), image.grid, "labels", image.header),
         uncertainty=_pasted(scan, _entropy(prediction)),
@@ -134,12 +133,12 @@ def _aligned(
     return make(orientation=found, preparation=own), replace(placement, transform=transform)
 
 
-def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, transform: Array) -> Tensor:
+def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, placement: Placement | None) -> Tensor:
     """Return the probabilities of the classes in the scan's own voxels, (K, *S): outside its mask all is background."""
     ready = scan
     if how.preparation.spaced(scan.grid) is not scan.grid:
         ready = make(orientation=scan.believed.orientation, preparation=how.preparation)
-    prediction = how.predict(ready, ready.grid.moved(transform))
+    prediction = how.predict(ready, _placed(ready, how, placement=placement))
     if ready is not scan:
         # What was said outside the mask has no part in what is said inside it.
         prediction = ready.unspaced(prediction * ready.mask)
@@ -147,6 +146,13 @@ def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, transfor
     prediction *= scan.mask
     prediction[0, prediction.sum(0) == 0] = 1
     return prediction
+
+
+def _placed(scan: Scan, how: Approach, *, placement: Placement | None) -> PlacedAtlas | None:
+    """Return the atlas where a scan lies, if there is one."""
+    if how.atlas is None or placement is None:
+        return None
+    return placement.placed(how.atlas, grid=scan.grid, mask=scan.mask)
 
 
 def _entropy(prediction: Tensor) -> Tensor:

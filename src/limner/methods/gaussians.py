@@ -21,6 +21,8 @@ SMALLEST_SD = 1e-5
 INERTIA = 1e-6
 #: Share of its tissue that a component must have to be its purest: vessels are rare and bright.
 COMMON = 0.1
+#: Share of a component that does not speak for its tissue.
+SILENT = 1e-6
 #: Gain in mean log evidence (nats per voxel) below which EM has converged.
 CONVERGED = 2e-5
 
@@ -37,6 +39,9 @@ class GaussianSettings:
         purest: tissues that look like one component of another, the one farthest from the scan's mean in its own sd.
             In the ventricles fluid is fluid; in the sulci most of it shares its voxels with grey matter, which would
             pass for ventricle where a prior's ventricles are too large.
+        shared: tissues whose voxels are often another's in part, and that other. A component past the middle between
+            the purest and the other's mean shows voxels that the other fills most. It takes part in the fit, where it
+            keeps them from the rest, but does not speak for its tissue.
         variance_strength: weight of the prior on the variances, likewise; the prior variance is the tissues' average.
         rounds: EM steps at most.
     """
@@ -45,6 +50,7 @@ class GaussianSettings:
     mean_strength: float = 1.0
     variance_strength: float = 0.1
     purest: Mapping[str, str] = field(default_factory=lambda: {"ventricular csf": "csf"})
+    shared: Mapping[str, str] = field(default_factory=lambda: {"csf": "grey"})
     rounds: int = 60
 
 
@@ -55,7 +61,7 @@ class Gaussians:
     Args:
         means: (G, C) in the image's units.
         covariances: (G, C, C).
-        shares: (G,) of each component in its tissue; they sum to 1 over a tissue.
+        shares: (G,) of each component in its tissue; 1 in all over a tissue, or less if some do not speak for it.
         tissue_of: (G,) int64.
     """
 
@@ -105,7 +111,7 @@ def fit_gaussians(
     Source: Van Leemput et al. 1999 (EM with a spatial prior); conjugate priors as in Puonti et al. 2016 (SAMSEG), their
     strengths relative to each tissue's expected volume being ours.
     """
-    counts, ties = _components(tissues, settings, device=values.device), _ties(tissues, settings)
+    counts, ties = _components(tissues, settings, device=values.device), _pairs(settings.purest, tissues)
     tissue_of = _groups(counts)
     gaussians = _tied(_started(values, prior, tissue_of=tissue_of), ties, values=values)
     mass = (prior.sum(1) / counts)[tissue_of]
@@ -130,7 +136,7 @@ def fit_gaussians(
 def fit_to_parts(
     values: Tensor, parts: Tensor, *, of: Parts, settings: GaussianSettings, voxels: int, outliers: float = 0.0
 ) -> Gaussians:
-    """Fit tissues' Gaussians to the intensities of one scan, given where the prior expects its parts.
+    """Fit tissues' Gaussians, as they are to label one scan, given where the prior expects its parts.
 
     Args:
         values: (C, N) intensities.
@@ -140,11 +146,12 @@ def fit_to_parts(
         voxels: to fit on, about; more change nothing but the time.
         outliers: as in `fit_gaussians`.
 
-    Source: as `fit_gaussians`.
+    Source: as `fit_gaussians`; which components speak for their tissue is our own.
     """
     few = slice(None, None, max(1, len(parts) // voxels))
     tissues = parts.new_zeros(len(of.tissues), len(parts[few])).index_add_(0, of.tissue_of, parts[few].T)
-    return fit_gaussians(values[:, few], tissues, tissues=of.tissues, settings=settings, outliers=outliers)[0]
+    found, _ = fit_gaussians(values[:, few], tissues, tissues=of.tissues, settings=settings, outliers=outliers)
+    return _speaking(found, _pairs(settings.shared, of.tissues), values=values)
 
 
 def class_evidence(gaussians: Gaussians, values: Tensor, *, parts: Tensor, of: Parts, classes: int) -> Tensor:
@@ -175,24 +182,36 @@ def _components(tissues: tuple[str, ...], settings: GaussianSettings, *, device:
     return torch.tensor([settings.components.get(name, 1) for name in tissues], device=device)
 
 
-def _ties(tissues: tuple[str, ...], settings: GaussianSettings) -> list[tuple[int, int]]:
-    """Return the indices of tissues that look like the purest component of another, and of that other."""
-    pairs = [(tissue, other) for tissue, other in settings.purest.items() if tissue in tissues and other in tissues]
-    return [(tissues.index(tissue), tissues.index(other)) for tissue, other in pairs]
+def _pairs(named: Mapping[str, str], tissues: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return the indices of named pairs of tissues, where both are there."""
+    return [(tissues.index(one), tissues.index(other)) for one, other in named.items() if {one, other} <= {*tissues}]
 
 
 def _tied(gaussians: Gaussians, ties: list[tuple[int, int]], *, values: Tensor) -> Gaussians:
-    """Return the Gaussians with tied tissues given the other's component that is farthest from the scan's mean."""
-    if not ties:
-        return gaussians
+    """Return the Gaussians with tied tissues given the other's purest component."""
+    looks_like = torch.arange(len(gaussians.means), device=gaussians.means.device)
+    for tissue, other in ties:
+        looks_like[gaussians.tissue_of == tissue] = _purest(gaussians, other, values=values)
+    return replace(gaussians, means=gaussians.means[looks_like], covariances=gaussians.covariances[looks_like])
+
+
+def _speaking(gaussians: Gaussians, pairs: list[tuple[int, int]], *, values: Tensor) -> Gaussians:
+    """Return the Gaussians without the components of a tissue that show what another fills most."""
+    shares = gaussians.shares.clone()
+    for tissue, other in pairs:
+        pure = gaussians.means[_purest(gaussians, tissue, values=values)]
+        way = gaussians.means[_purest(gaussians, other, values=values)] - pure
+        gone = (gaussians.means - pure) @ way / way.square().sum().clamp_min(1e-9)
+        shares[(gaussians.tissue_of == tissue) & (gone > 0.5)] = SILENT
+    return replace(gaussians, shares=shares)
+
+
+def _purest(gaussians: Gaussians, tissue: int, *, values: Tensor) -> int:
+    """Return the component of a tissue that is farthest from the scan's mean in its own sd, and not rare."""
     away = gaussians.means - values.mean(1)
     distance = (away * torch.linalg.solve(gaussians.covariances, away)).sum(1)
     distance = distance.masked_fill(gaussians.shares < COMMON, -1)
-    looks_like = torch.arange(len(distance), device=distance.device)
-    for tissue, other in ties:
-        purest = distance.masked_fill(gaussians.tissue_of != other, -2).argmax()
-        looks_like[gaussians.tissue_of == tissue] = purest
-    return replace(gaussians, means=gaussians.means[looks_like], covariances=gaussians.covariances[looks_like])
+    return int(distance.masked_fill(gaussians.tissue_of != tissue, -2).argmax())
 
 
 def _groups(counts: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Find where a scan lies in a prior's world: an affine map that maximises the mixture's likelihood, coarse to fine."""
+"""Find where a scan lies in a prior's world: an affine map and a warp that maximise the mixture's likelihood."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,18 +12,26 @@ from torch import Tensor
 
 from limner.data.scan import standardised
 from limner.methods.gaussians import GaussianSettings, fit_gaussians
-from limner.priors.alignment import Evidence, interpolated, refined
-from limner.priors.atlas import Atlas
+from limner.priors.alignment import Evidence, bent, blurred, interpolated, refined
+from limner.priors.atlas import Atlas, Placement
+from limner.priors.deformation import Warp, Warps
 from limner.space import Array, Grid
 
 #: Blur of the prior in mm, stage by stage.
 STAGES = (8.0, 4.0, 2.0, 0.0)
-#: Steps of the optimiser at each stage, at most.
-ROUNDS = 20
+#: The same while the prior bends.
+BENDING = (2.0, 1.0, 0.0)
+#: Steps of the optimiser at each stage, at most: of the affine map, and of the warp.
+ROUNDS, BENDING_ROUNDS = 20, 12
+#: Edge in mm of the cubes that count as one voxel against the stiffness of the prior: what lies nearer shares noise,
+#: bias and what the model lacks.
+APART = 6.5
 #: Spacing in mm of the prior's maps during alignment.
 SPACING = 2.0
 #: Points inside the mask, and outside near it.
-INSIDE, OUTSIDE = 60_000, 20_000
+INSIDE, OUTSIDE = 150_000, 50_000
+#: One in so many of them is enough for an affine map.
+AFFINE_EVERY = 2
 #: How far around the mask, in mm, the scan still says that there is no brain.
 SHELL = 6.0
 #: Likelihood, outside the mask, of parts that a stripped scan shows, relative to those that it lacks.
@@ -35,34 +43,29 @@ OUTER_TISSUES = ("background", "outside", "csf")
 
 
 @dataclass(frozen=True, eq=False)
-class Placement:
-    """Where a scan lies.
-
-    Args:
-        transform: (4, 4) from the scan's world to the prior's, mm.
-        score: mean log evidence in nats per voxel, of intensities scaled to unit variance; it compares placements of
-            one scan.
-    """
-
-    transform: Array
-    score: float
-
-
-@dataclass(frozen=True, eq=False)
 class _Points:
-    """Scattered voxels of a scan: positions (N, 3) mm and scaled values (C, N) in the mask, positions alone outside."""
+    """Scattered voxels of a scan: positions (N, 3) mm and scaled values (C, N) in the mask, positions alone outside.
+
+    `volume` is that of the mask, mm3.
+    """
 
     inside: Array
     values: Tensor
     outside: Array
+    volume: float
+
+    @property
+    def independent(self) -> float:
+        """Number of voxels that all of them count as against the stiffness of the prior."""
+        return self.volume / APART**3 * (1 + len(self.outside) / len(self.inside))
 
     def fewer(self, every: int) -> _Points:
         """Return one in `every` of the points."""
-        return _Points(self.inside[::every], self.values[:, ::every], self.outside[::every])
+        return _Points(self.inside[::every], self.values[:, ::every], self.outside[::every], self.volume)
 
     def moved(self, transform: Array) -> _Points:
         """Return the points carried along by an affine map (4, 4)."""
-        return _Points(_moved(transform, self.inside), self.values, _moved(transform, self.outside))
+        return _Points(_moved(transform, self.inside), self.values, _moved(transform, self.outside), self.volume)
 
 
 def place_scan(
@@ -75,11 +78,12 @@ def place_scan(
     settings: GaussianSettings = GAUSSIANS,
     oriented: bool = True,
 ) -> Placement:
-    """Align a scan of any contrast to an atlas.
+    """Align a scan of any contrast to an atlas, and bend the atlas to it, if it can be bent.
 
     At each stage the atlas is a little sharper; Gaussians are fitted where it lies, and the affine map is moved to
     where they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would
-    decide alone, and small deep structures would be off by a millimetre or two.
+    decide alone, and small deep structures would be off by a millimetre or two. Then it bends in the same way, every
+    voxel counting the same: what is seen of a small structure must not outweigh the stiffness around it.
 
     Args:
         image: (C, *S) intensities.
@@ -92,7 +96,13 @@ def place_scan(
 
     Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
     """
-    points, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
+    every, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
+    found = _aligned(every.fewer(AFFINE_EVERY), maps, settings=settings, oriented=oriented)
+    return found if atlas.warps is None else _bent(every, maps, start=found, warps=atlas.warps, settings=settings)
+
+
+def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Placement:
+    """Return the affine placement."""
     if oriented:
         return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings)
     begun = [_started(points.moved(turn), maps) @ turn for turn in _turns()]
@@ -112,28 +122,22 @@ class _Maps:
         self.parts = atlas.parts
         self.grid = atlas.grid.spaced(SPACING)
         placed = atlas.place(self.grid)
-        self.sharp = _by_voxel(placed.part_probability())
+        self.sharp = placed.part_probability()
         lost = [self.parts.tissues[tissue] in OUTER_TISSUES for tissue in self.parts.tissue_of.tolist()]
         self.lost = torch.tensor(lost)
-        self._blurred = {0.0: self.sharp}
+        self._blurred: dict[float, Tensor] = {}
 
     def blurred(self, sd: float) -> Tensor:
-        """Return (P, *S) probabilities blurred by `sd` mm, in memory one voxel after the other."""
-        from scipy.ndimage import gaussian_filter1d
-
+        """Return (P, *S) probabilities blurred by `sd` mm."""
         if sd not in self._blurred:
-            maps = self.sharp
-            for axis, size in enumerate(self.grid.shape, start=1):
-                # A product with a small matrix along each axis: twice as quick as a filter part by part.
-                blur = gaussian_filter1d(np.eye(size, dtype=np.float32), sd / SPACING, axis=1, mode="nearest")
-                maps = (maps.movedim(axis, -1) @ torch.from_numpy(blur)).movedim(-1, axis)
-            self._blurred[sd] = _by_voxel(maps)
+            self._blurred[sd] = blurred(self.sharp, sd / SPACING)
         return self._blurred[sd]
 
-
-def _by_voxel(maps: Tensor) -> Tensor:
-    """Return maps (P, *S) that lie in memory voxel by voxel."""
-    return maps.movedim(0, -1).contiguous().movedim(-1, 0)
+    def at(self, points: Array, *, sd: float, warp: Warp | None) -> Tensor:
+        """Return the blurred maps at points (N, 3) mm, (P, N), which a warp moves before."""
+        if warp is not None:
+            points = warp.moved(points)
+        return interpolated(self.blurred(sd), self.grid, points=points)
 
 
 def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator) -> _Points:
@@ -145,7 +149,8 @@ def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator)
     inside = _some(np.flatnonzero(where), INSIDE, rng=rng)
     outside = _some(np.flatnonzero((distance > 0) & (distance <= SHELL)), OUTSIDE, rng=rng)
     positions = [grid.world(np.stack(np.unravel_index(voxels, where.shape), axis=-1)) for voxels in (inside, outside)]
-    return _Points(positions[0], standardised(image.flatten(1)[:, torch.from_numpy(inside)]), positions[1])
+    values = standardised(image.flatten(1)[:, torch.from_numpy(inside)])
+    return _Points(positions[0], values, positions[1], np.count_nonzero(where) * grid.voxel_volume)
 
 
 def _some(voxels: Array, count: int, *, rng: np.random.Generator) -> Array:
@@ -171,10 +176,15 @@ class _Look:
     score: float
 
 
-def _looked(points: _Points, maps: _Maps, *, transform: Array, sd: float, settings: GaussianSettings) -> _Look:
-    """Fit Gaussians where the atlas lies now, and return what the scan then says at each point."""
+def _looked(
+    points: _Points, maps: _Maps, *, transform: Array, sd: float, settings: GaussianSettings, warp: Warp | None = None
+) -> _Look:
+    """Fit Gaussians where the atlas lies now, and return what the scan then says at each point.
+
+    Every class counts the same while the affine map is sought, every point once the atlas bends.
+    """
     parts, everywhere = maps.parts, np.concatenate([points.inside, points.outside])
-    here = interpolated(maps.blurred(sd), maps.grid, points=_moved(transform, everywhere))
+    here = maps.at(_moved(transform, everywhere), sd=sd, warp=warp)
     inner, outer = here[:, : len(points.inside)], here[:, len(points.inside) :]
     tissues = torch.zeros(len(parts.tissues), inner.shape[1]).index_add_(0, parts.tissue_of, inner)
     gaussians, score = fit_gaussians(points.values, tissues, tissues=parts.tissues, settings=settings)
@@ -183,8 +193,8 @@ def _looked(points: _Points, maps: _Maps, *, transform: Array, sd: float, settin
     stripped = torch.where(maps.lost, 1.0, STRIPPED)
     emptiness = float((stripped @ outer).log().mean()) if outer.shape[1] else 0.0
     unseen = stripped[:, None].expand(-1, outer.shape[1])
-    evidence = Evidence(everywhere, torch.cat([likelihood, unseen], 1), _balanced(here, parts.class_of))
-    return _Look(evidence, score + emptiness)
+    weights = _balanced(here, parts.class_of) if warp is None else torch.full((len(everywhere),), 1 / len(everywhere))
+    return _Look(Evidence(everywhere, torch.cat([likelihood, unseen], 1), weights), score + emptiness)
 
 
 def _staged(
@@ -196,6 +206,27 @@ def _staged(
         look = _looked(points, maps, transform=transform, sd=sd, settings=settings)
         transform, _ = refined(maps.blurred(sd), maps.grid, evidence=look.evidence, start=transform, rounds=ROUNDS)
     return Placement(transform, _looked(points, maps, transform=transform, sd=stages[-1], settings=settings).score)
+
+
+def _bent(points: _Points, maps: _Maps, *, start: Placement, warps: Warps, settings: GaussianSettings) -> Placement:
+    """Return the placement after fitting Gaussians and a warp in turns, stage by stage."""
+    transform, coefficients = start.transform, np.zeros(warps.size)
+    for sd in BENDING:
+        warp = warps.warp(coefficients)
+        evidence = _looked(points, maps, transform=transform, sd=sd, settings=settings, warp=warp).evidence
+        counted = replace(evidence, weights=points.independent * evidence.weights)
+        coefficients, _ = bent(
+            maps.blurred(sd),
+            maps.grid,
+            evidence=counted,
+            transform=transform,
+            warps=warps,
+            start=coefficients,
+            rounds=BENDING_ROUNDS,
+        )
+    warp = warps.warp(coefficients)
+    score = _looked(points, maps, transform=transform, sd=BENDING[-1], settings=settings, warp=warp).score
+    return Placement(transform, score, warp)
 
 
 def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:

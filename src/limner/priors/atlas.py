@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.priors.deformation import Warp, Warps
 from limner.priors.neighbours import NeighbourTable, neighbour_energy, neighbour_messages
 from limner.priors.prior import Parts
-from limner.priors.sparse import SparseMaps
+from limner.priors.sparse import STILL, Bend, SparseMaps
 from limner.space import Array, Grid, LabelTable
 
 #: Probability that every part keeps everywhere. A floor of 1e-3 costs 0.01 to 0.02 of Dice in small structures.
@@ -35,6 +36,8 @@ class Atlas:
         maps: probabilities of the table's rows on that grid.
         neighbours: which classes lie beside which in the same maps, if they were counted.
         provenance: how it was built, JSON-ready.
+        warps: how it may bend; None for an atlas that does not.
+        warp: how it is bent to the scan it is for, if it is.
         kept: (P,) share of each part that lies inside the mask of the scan it is for; None for no scan in particular.
 
     Source: the spatial prior of Van Leemput et al. 1999 and of Yu et al. 2020 (SAE), p(s) = prod_j p_j(s_j).
@@ -45,6 +48,8 @@ class Atlas:
     maps: SparseMaps
     neighbours: NeighbourTable | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    warps: Warps | None = None
+    warp: Warp | None = None
     kept: Tensor | None = None
 
     @cached_property
@@ -66,6 +71,11 @@ class Atlas:
         """Centre of mass of each row's map in voxels, (L, 3)."""
         return self.maps.centres(len(self.table))
 
+    @cached_property
+    def bend(self) -> Bend:
+        """How the warp moves places, in voxels."""
+        return self.warp.on(self.grid) if self.warp else STILL
+
     def within(self, mask: Tensor, grid: Grid) -> Atlas:
         """Return the atlas for what a mask (*S) shows, p(part | place, inside).
 
@@ -84,8 +94,10 @@ class Atlas:
     def sampled(self, grid: Grid) -> Tensor:
         """Return (P, *S) probabilities of the parts on a grid, whose affine leads to the atlas's world; no floor."""
         matrix = np.linalg.inv(self.grid.affine) @ grid.affine
-        shares = self.maps.sampled(matrix, grid.shape, group_of=self.part_of, groups=len(self.parts.class_of))
-        parts = torch.from_numpy(shares)
+        groups = len(self.parts.class_of)
+        parts = torch.from_numpy(
+            self.maps.sampled(matrix, grid.shape, group_of=self.part_of, groups=groups, bend=self.bend)
+        )
         if self.kept is None:
             return parts
         parts.mul_(self.kept.view(-1, *[1] * len(grid.shape)))
@@ -153,7 +165,7 @@ class PlacedAtlas:
         """Return the likeliest label id of each voxel given its class, p(id | class, voxel): (*S) to (*S) int32."""
         table = self.atlas.table
         rows = self.atlas.maps.identified(
-            self._matrix, classes, class_of=table.structure_of, centres=self.atlas.centres
+            self._matrix, classes, class_of=table.structure_of, centres=self.atlas.centres, bend=self.atlas.bend
         )
         return np.asarray(table.ids[rows])
 
@@ -161,3 +173,30 @@ class PlacedAtlas:
     def _matrix(self) -> Array:
         """(4, 4) from the scan's voxel indices to the atlas's."""
         return np.asarray(np.linalg.inv(self.atlas.grid.affine) @ self.grid.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a scan lies in an atlas.
+
+    Args:
+        transform: (4, 4) from the scan's world to the atlas's, mm.
+        score: mean log evidence in nats per voxel, of intensities scaled to unit variance; it compares placements of
+            one scan.
+        warp: how the atlas bends after that, if it does.
+    """
+
+    transform: Array
+    score: float
+    warp: Warp | None = None
+
+    def placed(self, atlas: Atlas, *, grid: Grid, mask: Tensor) -> PlacedAtlas:
+        """Return the atlas where the scan lies, for what a mask (*S) of the scan shows.
+
+        Args:
+            atlas: that the scan was aligned to.
+            grid: (*S) of the scan.
+            mask: what is to be segmented.
+        """
+        world = grid.moved(self.transform)
+        return replace(atlas, warp=self.warp).within(mask, world).place(world)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limner.space import Box
 
+#: A matrix (3, 4) to the voxels of a field, and the field (*C, 3), in voxels of the maps.
+Bend: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float32]]
+
 #: Labels kept per voxel. Of sixteen affinely aligned heads 99.98 % of the probability lies in the six likeliest.
 DEPTH = 6
 #: Weights are stored as whole numbers that sum to this at a voxel.
 WHOLE = 255
+#: Moves nothing.
+STILL = (np.eye(3, 4), np.zeros((1, 1, 1, 3), np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,13 @@ class SparseMaps:
         return cls(rows, weights)
 
     def sampled(
-        self, matrix: NDArray[np.float64], shape: tuple[int, ...], *, group_of: NDArray[Any], groups: int
+        self,
+        matrix: NDArray[np.float64],
+        shape: tuple[int, ...],
+        *,
+        group_of: NDArray[Any],
+        groups: int,
+        bend: Bend = STILL,
     ) -> NDArray[np.float32]:
         """Interpolate linearly the probabilities of groups of labels on another grid; outside, the border continues.
 
@@ -81,6 +92,7 @@ class SparseMaps:
             shape: of the other grid.
             group_of: (L,) the group that each row of the table belongs to.
             groups: G.
+            bend: how places move after the matrix.
 
         Returns:
             (G, *shape) probabilities that sum to 1.
@@ -89,11 +101,18 @@ class SparseMaps:
 
         kernels.share_threads()
         out = np.zeros((groups, *shape), np.float32)
-        kernels.sample(self.rows, self.weights, np.ascontiguousarray(matrix[:3]), group_of.astype(np.int64), out)
+        columns = np.ascontiguousarray(matrix[:3])
+        kernels.sample(self.rows, self.weights, columns, bend, group_of.astype(np.int64), out)
         return out
 
     def identified(
-        self, matrix: NDArray[np.float64], classes: NDArray[Any], *, class_of: NDArray[Any], centres: NDArray[Any]
+        self,
+        matrix: NDArray[np.float64],
+        classes: NDArray[Any],
+        *,
+        class_of: NDArray[Any],
+        centres: NDArray[Any],
+        bend: Bend = STILL,
     ) -> NDArray[np.int64]:
         """Return the likeliest row of each voxel among those of its class.
 
@@ -104,6 +123,7 @@ class SparseMaps:
             classes: (*S) class of each voxel.
             class_of: (L,) class of each row of the table.
             centres: (L, D) as `centres` returns them.
+            bend: how places move after the matrix.
         """
         from limner.priors import kernels
 
@@ -111,7 +131,7 @@ class SparseMaps:
         out = np.zeros(classes.shape, np.int64)
         columns = np.ascontiguousarray(matrix[:3])
         classes, class_of = np.ascontiguousarray(classes, np.int64), class_of.astype(np.int64)
-        kernels.identify(self.rows, self.weights, columns, classes, class_of, centres, out)
+        kernels.identify(self.rows, self.weights, columns, bend, classes, class_of, centres, out)
         return out
 
     def centres(self, labels: int) -> NDArray[np.float64]:

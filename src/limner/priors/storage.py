@@ -13,6 +13,7 @@ import numpy as np
 from limner import check
 from limner.files import replacing_folder
 from limner.priors.atlas import Atlas
+from limner.priors.deformation import Warps
 from limner.priors.neighbours import NeighbourTable
 from limner.priors.sparse import SparseMaps
 from limner.space import Grid, LabelTable
@@ -56,6 +57,8 @@ def save_prior(atlas: Atlas, path: str | Path) -> str:
     tensors = atlas.maps.ragged()
     if atlas.neighbours is not None:
         tensors["neighbour_counts"] = np.asarray(atlas.neighbours.counts)
+    if atlas.warps is not None:
+        tensors["modes"], tensors["mode_units"] = atlas.warps.stored()
     content = lzma.compress(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
     description = _described(atlas) | {"tensors_sha256": hashlib.sha256(content).hexdigest()}
     with replacing_folder(path) as folder:
@@ -100,6 +103,7 @@ def _described(atlas: Atlas) -> dict[str, Any]:
         "neighbours": None
         if neighbours is None
         else {"size": neighbours.size, "pseudo_windows": neighbours.pseudo_windows},
+        "warps": atlas.warps and {"shape": list(atlas.warps.grid.shape), "affine": atlas.warps.grid.affine.tolist()},
         "provenance": dict(atlas.provenance),
         "table": atlas.table.as_dict(),
     }
@@ -119,11 +123,17 @@ def _restored(path: Path, description: dict[str, Any]) -> Atlas:
         raise ValueError(str(error)) from error
     settings = description["neighbours"]
     neighbours = settings and NeighbourTable(tensors.pop("neighbour_counts"), **settings)
-    grid = Grid(tuple(description["shape"]), np.array(description["affine"]))
+    grid, bending = _grid(description), description.get("warps")
+    warps = bending and Warps.from_stored(_grid(bending), modes=tensors.pop("modes"), unit=tensors.pop("mode_units"))
     table, maps = LabelTable.from_dict(description["table"]), SparseMaps.from_ragged(tensors)
     # The loops over voxels trust rows to be of the table, and read anything anywhere if they are not.
     if maps.shape != grid.shape or maps.rows.max() >= len(table):
         raise ValueError(f"{TENSORS} is of another grid or table than {DESCRIPTION}")
     if neighbours and neighbours.classes != len(table.structures):
         raise ValueError(f"the neighbour table has {neighbours.classes} classes, not {len(table.structures)}")
-    return Atlas(table, grid, maps, neighbours, description["provenance"])
+    return Atlas(table, grid, maps, neighbours, description["provenance"], warps)
+
+
+def _grid(description: dict[str, Any]) -> Grid:
+    """Return the grid that a description tells."""
+    return Grid(tuple(description["shape"]), np.array(description["affine"]))

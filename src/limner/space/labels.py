@@ -180,6 +180,10 @@ class LabelTable:
             raise check.unknown_labels(dict(zip(found.tolist(), counts.tolist(), strict=True)), name)
         return rows
 
+    def folded(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Return ids (*S) with those that the table does not know as background."""
+        return np.where(np.isin(ids, self.ids), ids, 0)
+
     def structure_id(self, structure: str) -> int:
         """Return the id that a merged structure keeps: its left member's, else its lowest.
 

@@ -18,13 +18,13 @@ from limner.data.store import Store
 from limner.methods import method_class
 from limner.methods.method import Task, Trainable
 from limner.methods.placement import place_scan
-from limner.priors.atlas import Atlas
+from limner.priors.atlas import Atlas, Placement
 from limner.priors.storage import SHIPPED, load_prior
-from limner.space import Array, LabelTable
+from limner.space import LabelTable
 from limner.training.recipe import BRAIN, Recipe, Stage
 
 #: Name and version of how scans are placed: another is done again.
-PLACER = "affine 4"
+PLACER = "warp 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +114,12 @@ class Materials:
         cases = dict.fromkeys((*self.training, *self.examined))
         yield from ((store, case) for store in stores.values() for case in cases)
 
-    def _place(self, scan: Scan) -> Array:
-        """Return the transform (4, 4) from a scan's world to the prior's, mm."""
+    def _place(self, scan: Scan) -> Placement:
+        """Return where a scan lies in the prior."""
         if self.prior is None:
-            return np.eye(scan.grid.dimensions + 1)
+            return Placement(np.eye(scan.grid.dimensions + 1), 0.0)
         # The same points as when a scan is segmented.
         rng = np.random.default_rng(0)
-        found = place_scan(
-            scan.image, scan.mask, grid=scan.grid, atlas=self.prior, rng=rng, oriented=scan.oriented
-        ).transform
-        check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(found)))))
+        found = place_scan(scan.image, scan.mask, grid=scan.grid, atlas=self.prior, rng=rng, oriented=scan.oriented)
+        check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(found.transform)))))
         return found
