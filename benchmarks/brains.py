@@ -160,16 +160,18 @@ def main() -> None:
     parser.add_argument(
         "--learn", nargs="*", default=[], choices=[*learned.ROWS], help="rows to train, or to read if they are"
     )
+    parser.add_argument("--priors", nargs="*", metavar="NAME", help="only these, such as good, shipped or map-01")
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
     work.mkdir(parents=True, exist_ok=True)
     priors = {
-        "one map, affine, blurred 3 mm (mean of 3)": [f"{name} affine" for name in WEAK],
         "one map, blurred 1.5 mm (mean of 3)": WEAK,
         "16 maps, affine, 1 mm": ["good affine"],
         "16 maps, 1 mm": ["good"],
         "shipped, 1.5 mm": ["shipped"],
     }
+    if arguments.priors is not None:
+        priors = {label: [name for name in names if name in arguments.priors] for label, names in priors.items()}
     persons, cells = scans(data), {}
     for name in [name for names in priors.values() for name in names]:
         folder = prior_folder(name, data=data, work=work)

@@ -68,6 +68,16 @@ def test_flows_do_not_fold(warps: Warps, largest: float) -> None:
         assert float(warp.jacobian().min()) > 0
 
 
+def test_a_warp_that_would_fold_is_halved(warps: Warps) -> None:
+    wild = 30 * drawn(warps, 0)
+    assert float(Warp(warps.grid, flow(warps.velocity(wild))).jacobian().min()) < 0
+    found = warps.warp(wild.double().numpy())
+    assert float(found.jacobian().min()) > 0
+    assert float(found.displacement.abs().max()) > 1
+    mild = drawn(warps, 0) / 3
+    torch.testing.assert_close(warps.warp(mild.double().numpy()).displacement, flow(warps.velocity(mild)))
+
+
 def test_the_jacobian_is_that_of_a_known_map() -> None:
     grid = Grid((7, 8, 9), np.diag([4.0, 4, 4, 1]))
     here = torch.from_numpy(np.indices(grid.shape)).float()

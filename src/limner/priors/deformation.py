@@ -104,9 +104,14 @@ class Warps:
         return velocity
 
     def warp(self, coefficients: Array) -> Warp:
-        """Return the warp of coefficients (size,)."""
+        """Return the warp of coefficients (size,), halved until it folds nowhere: on a grid, even flows may."""
         with torch.no_grad():
-            return Warp(self.grid, flow(self.velocity(torch.from_numpy(coefficients).float())))
+            velocity = self.velocity(torch.from_numpy(coefficients).float())
+            warp = Warp(self.grid, flow(velocity))
+            while warp.jacobian().min() <= 0:
+                velocity = velocity / 2
+                warp = Warp(self.grid, flow(velocity))
+            return warp
 
     def stored(self) -> tuple[Array, Array]:
         """Return the modes as whole numbers (M, 3, *D) int8, and the unit (M,) of each."""
