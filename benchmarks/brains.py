@@ -195,10 +195,9 @@ def main() -> None:
 `LIMNER_DATA=FOLDER python benchmarks/brains.py`, {dt.date.today()}, {machine()}.
 Seven stripped T1 brains, FreeSurfer labels as reference (silver standard), left and right merged; priors from the 16
 label maps of other people. Means over the persons with the standard error over persons (over persons and maps for the
-weak prior). `argmax` is the prior alone where the mixture's alignment put it; "affine" priors do
-not bend. Median time of one scan, reading and
-writing left out: {seconds:.0f} s. The weak prior's maps: {", ".join(WEAK)}. Person 7's file has no affine: its
-orientation was given.
+weak prior). `argmax` is the prior alone where the mixture's alignment put it. "Affine" maps were not bent, and their
+average does not bend. Median time of one scan, reading and writing left out: {seconds:.0f} s. The weak prior's maps:
+{", ".join(WEAK)}. Person 7's file has no affine: its orientation was given.
 
 ## Dice
 

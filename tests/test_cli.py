@@ -184,11 +184,14 @@ def test_a_prior_from_a_folder_of_maps(home: Path, tmp_path: Path) -> None:
     for number in (1, 2):
         shutil.copy(home / "map.nii.gz", tmp_path / f"map-{number}.nii.gz")
     (tmp_path / ".0a1b-map-3.nii.gz").write_bytes(b"half")
-    done = limner("atlas", tmp_path, "--labels", "table.tsv", "--spacing", "2", "-o", tmp_path / "a/prior", at=home)
-    assert done.returncode == 0, done.stderr
-    assert "prior of 2 maps, 3 labels" in done.stdout
-    assert "1/1" in done.stderr
-    assert {path.name for path in (tmp_path / "a/prior").iterdir()} == {"prior.json", "tensors.safetensors.xz"}
+    arguments = ["--labels", "table.tsv", "--spacing", "2", "-o", tmp_path / "a/prior"]
+    for bends in (True, False):
+        done = limner("atlas", tmp_path, *arguments, *([] if bends else ["--affine"]), at=home)
+        assert done.returncode == 0, done.stderr
+        assert "prior of 2 maps, 3 labels" in done.stdout
+        assert "1/1" in done.stderr
+        assert {path.name for path in (tmp_path / "a/prior").iterdir()} == {"prior.json", "tensors.safetensors.xz"}
+        assert (json.loads((tmp_path / "a/prior/prior.json").read_text())["warps"] is not None) is bends
 
 
 # --- stopped on the way

@@ -92,6 +92,11 @@ def test_unknown_ids_are_counted_and_named() -> None:
         FREESURFER.rows(ids, "sub-07")
 
 
+def test_unknown_ids_may_be_folded_into_the_background() -> None:
+    ids = np.array([[0, 2, 999], [-4, 41, 3]])
+    np.testing.assert_array_equal(LabelTable.freesurfer().folded(ids), [[0, 2, 0], [0, 41, 3]])
+
+
 def test_ids_beyond_64_bits_are_unknown_too() -> None:
     with pytest.raises(InputError, match=r"18446744073709551615 \(1 voxel\)"):
         FREESURFER.rows(np.array([2**64 - 1], np.uint64))

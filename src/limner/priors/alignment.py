@@ -27,7 +27,7 @@ class Evidence:
     Args:
         points: (N, 3) mm in the scan's world.
         likelihood: (P, N) of each part, scaled so that the largest at a point is 1.
-        weights: (N,) how much each point counts; they sum to 1.
+        weights: (N,) how much each point counts.
     """
 
     points: Array
@@ -119,7 +119,7 @@ def refined(maps: Tensor, grid: Grid, *, evidence: Evidence, start: Array, round
     Args:
         maps: (P, *S) probabilities of the parts.
         grid: of the maps.
-        evidence: of the scan.
+        evidence: of the scan; its weights sum to 1.
         start: (4, 4) affine to start from.
         rounds: steps of L-BFGS at most.
 
