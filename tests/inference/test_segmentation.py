@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,8 @@ def test_who_has_lost_the_orientation(tmp_path: Path, ending: str, stored: dict[
 
 
 def test_a_given_orientation_is_believed(found: Segmentation, atlas: Atlas) -> None:
+    # On voxels half as large this head's rind is taken for background while the atlas bends: see docs/design/0005.
+    atlas = replace(atlas, warps=None)
     fine = tiny.image().data.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     turned = np.ascontiguousarray(np.flip(fine.transpose(2, 0, 1), 1))
     bare = Volume(turned, Grid(turned.shape, np.eye(4)), "image")
