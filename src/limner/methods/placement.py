@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.data.scan import standardised
 from limner.methods.gaussians import GaussianSettings, fit_gaussians
-from limner.priors.alignment import Evidence, bent, blurred, interpolated, refined
+from limner.priors.alignment import Evidence, bent, blurred, interpolated, moved, refined
 from limner.priors.atlas import Atlas, Placement
 from limner.priors.deformation import Warp, Warps
 from limner.space import Array, Grid
@@ -65,7 +65,7 @@ class _Points:
 
     def moved(self, transform: Array) -> _Points:
         """Return the points carried along by an affine map (4, 4)."""
-        return _Points(_moved(transform, self.inside), self.values, _moved(transform, self.outside), self.volume)
+        return _Points(moved(transform, self.inside), self.values, moved(transform, self.outside), self.volume)
 
 
 def place_scan(
@@ -184,7 +184,7 @@ def _looked(
     Every class counts the same while the affine map is sought, every point once the atlas bends.
     """
     parts, everywhere = maps.parts, np.concatenate([points.inside, points.outside])
-    here = maps.at(_moved(transform, everywhere), sd=sd, warp=warp)
+    here = maps.at(moved(transform, everywhere), sd=sd, warp=warp)
     inner, outer = here[:, : len(points.inside)], here[:, len(points.inside) :]
     tissues = torch.zeros(len(parts.tissues), inner.shape[1]).index_add_(0, parts.tissue_of, inner)
     gaussians, score = fit_gaussians(points.values, tissues, tissues=parts.tissues, settings=settings)
@@ -234,11 +234,6 @@ def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:
     classes = torch.zeros(int(class_of.max()) + 1, parts.shape[1]).index_add_(0, class_of, parts)
     weights = (classes / classes.sum(1, keepdim=True).clamp_min(1e-6)).sum(0)
     return weights / weights.sum()
-
-
-def _moved(transform: Array, points: Array) -> Array:
-    """Return points (N, 3) after an affine map (4, 4)."""
-    return np.asarray(points @ transform[:3, :3].T + transform[:3, 3])
 
 
 def _turns() -> list[Array]:

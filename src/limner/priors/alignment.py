@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,42 +56,29 @@ class _Explanation:
     """How well maps (P, *S) explain evidence, wherever it is laid over them."""
 
     def __init__(self, maps: Tensor, evidence: Evidence | Labelled) -> None:
+        from limner.priors import kernels
+
         self._maps = maps.movedim(0, -1).contiguous().numpy()
-        self._evidence = evidence
         self._weights = evidence.weights.numpy().astype(np.float64)
-        self._likelihood, self._floor = None, 0.0
-        if isinstance(evidence, Evidence):
-            self._likelihood = evidence.likelihood.T.contiguous().numpy()
-            self._floor = FLOOR * self._likelihood.sum(1, dtype=np.float64)
+        self._fill: Callable[..., None]
+        if isinstance(evidence, Labelled):
+            self._fill, self._seen, self._floor = kernels.explain_rows, evidence.rows, evidence.wrong
+        else:
+            self._fill, self._seen = kernels.explain, evidence.likelihood.T.contiguous().numpy()
+            self._floor = FLOOR * self._seen.sum(1, dtype=np.float64)
+        kernels.share_threads()
 
     def at(self, indices: Array) -> tuple[float, Array]:
         """Return the mean log-likelihood in nats with each point at a voxel index (N, 3), and its slopes (N, 3)."""
-        from limner.priors.kernels import explain, explain_rows, share_threads
-
-        share_threads()
         values, slopes = np.empty(len(indices)), np.empty((len(indices), 3))
-        if isinstance(self._evidence, Labelled):
-            explain_rows(self._maps, indices, self._evidence.rows, values, slopes)
-            values += self._evidence.wrong
-        else:
-            explain(self._maps, indices, self._likelihood, values, slopes)
-            values += self._floor
+        self._fill(self._maps, indices, self._seen, values, slopes)
+        values += self._floor
         return float(self._weights @ np.log(values)), slopes * (self._weights / values)[:, None]
 
 
-class _LogLikelihood(torch.autograd.Function):
-    """An explanation's mean log-likelihood with the points at fractional voxels (3, N)."""
-
-    @staticmethod
-    def forward(ctx: Any, indices: Tensor, explanation: _Explanation) -> Tensor:
-        value, slopes = explanation.at(indices.detach().T.double().numpy())
-        ctx.save_for_backward(torch.from_numpy(slopes.T).float())
-        return torch.tensor(value, dtype=torch.float64)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (slopes,) = ctx.saved_tensors
-        return gradient.float() * slopes, None
+def moved(transform: Array, points: Array) -> Array:
+    """Return points (N, 3) after an affine map (4, 4)."""
+    return np.asarray(points @ transform[:3, :3].T + transform[:3, 3])
 
 
 def blurred(maps: Tensor, sd: float) -> Tensor:
@@ -177,18 +164,17 @@ def bent(
     """
     from scipy.optimize import minimize
 
-    places = warps.grid.indices(evidence.points @ transform[:3, :3].T + transform[:3, 3])
+    places = warps.grid.indices(moved(transform, evidence.points))
     indices = torch.from_numpy(places.T).float()
     onward = torch.from_numpy(np.linalg.inv(grid.affine) @ warps.grid.affine).float()
     explanation = _Explanation(maps, evidence)
 
     def cost(coefficients: Array) -> tuple[float, Array]:
         leaf = torch.from_numpy(coefficients).float().requires_grad_()
-        moved = indices + displaced(flow(warps.velocity(leaf)), indices)
-        value = _LogLikelihood.apply(onward[:3, :3] @ moved + onward[:3, 3:], explanation)  # type: ignore[no-untyped-call]
-        (slope,) = torch.autograd.grad(value, leaf)
-        penalty = 0.5 * float(coefficients @ coefficients)
-        return penalty - float(value.detach()), coefficients - slope.double().numpy()
+        bent_to = onward[:3, :3] @ (indices + displaced(flow(warps.velocity(leaf)), indices)) + onward[:3, 3:]
+        value, slopes = explanation.at(bent_to.detach().T.double().numpy())
+        (slope,) = torch.autograd.grad(bent_to, leaf, torch.from_numpy(slopes.T).float())
+        return 0.5 * float(coefficients @ coefficients) - value, coefficients - slope.double().numpy()
 
     found = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": rounds, "maxcor": REMEMBERED})
     return found.x, -float(found.fun)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from limner import check
-from limner.priors.alignment import Labelled, bent, blurred
+from limner.priors.alignment import Labelled, bent, blurred, moved
 from limner.priors.deformation import SPACING as VELOCITIES
 from limner.priors.deformation import Smooth, Warp, Warps, flow
 from limner.priors.label_maps import LabelMap, common_grid, shared
@@ -49,7 +49,7 @@ def aligned_maps(maps: Sequence[LabelMap], present: NDArray[Any]) -> list[LabelM
     check.alignable(len(shared), [one.name for one in maps], smallest=SMALLEST)
     points = np.stack([_landmarks(one, shared) for one in maps])
     turned = [_turned(cloud, points[0]) for cloud in points]
-    points = np.stack([_moved(turn, cloud) for turn, cloud in zip(turned, points, strict=True)])
+    points = np.stack([moved(turn, cloud) for turn, cloud in zip(turned, points, strict=True)])
     transforms = _procrustes(points)
     return [replace(one, transform=after @ turn) for one, after, turn in zip(maps, transforms, turned, strict=True)]
 
@@ -88,8 +88,8 @@ def _procrustes(points: Array, rounds: int = 50) -> list[Array]:
     mean = points.mean(0)
     for _ in range(rounds):
         transforms = [_fitted(cloud, mean) for cloud in points]
-        mean = np.mean([_moved(transform, cloud) for transform, cloud in zip(transforms, points, strict=True)], axis=0)
-        mean = _moved(np.mean([np.linalg.inv(transform) for transform in transforms], axis=0), mean)
+        mean = np.mean([moved(transform, cloud) for transform, cloud in zip(transforms, points, strict=True)], axis=0)
+        mean = moved(np.mean([np.linalg.inv(transform) for transform in transforms], axis=0), mean)
     return [_fitted(cloud, mean) for cloud in points]
 
 
@@ -99,11 +99,6 @@ def _fitted(source: Array, target: Array) -> Array:
     transform = np.eye(4)
     transform[:3] = np.linalg.lstsq(homogeneous, target, rcond=None)[0].T
     return transform
-
-
-def _moved(transform: Array, points: Array) -> Array:
-    """Return points (N, 3) after an affine map (4, 4)."""
-    return np.asarray(points @ transform[:3, :3].T + transform[:3, 3])
 
 
 def bent_maps(

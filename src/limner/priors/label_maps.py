@@ -45,7 +45,7 @@ class LabelMap:
 
 def common_grid(maps: Sequence[LabelMap], spacing: float) -> Grid:
     """Return an axis-aligned RAS grid around all maps in the common space."""
-    clouds = (_moved(one) for one in maps)
+    clouds = (_places(one) for one in maps)
     lows, highs = zip(*((points.min(0), points.max(0)) for points in clouds), strict=True)
     low, high = np.min(lows, axis=0) - MARGIN, np.max(highs, axis=0) + MARGIN
     affine = np.diag([spacing] * 3 + [1.0])
@@ -53,7 +53,7 @@ def common_grid(maps: Sequence[LabelMap], spacing: float) -> Grid:
     return Grid(tuple(np.ceil((high - low) / spacing).astype(int) + 1), affine)
 
 
-def _moved(one: LabelMap) -> Array:
+def _places(one: LabelMap) -> Array:
     """Return where a map's labelled voxels lie in the common space, (N, 3) mm, before any bending."""
     return Grid(one.rows.shape, one.to_common).world(np.argwhere(one.rows > 0))
 
