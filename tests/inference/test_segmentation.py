@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def test_uncertainty_is_entropy(found: Segmentation) -> None:
     entropy = -(stacked * np.log(np.maximum(stacked, 1e-30))).sum(0)
     np.testing.assert_allclose(found.uncertainty.data, entropy, atol=1e-4)
     assert 0 <= found.uncertainty.data.min() < 1e-6
-    assert 0.3 < found.uncertainty.data.max() <= math.log(4)
+    assert 0.1 < found.uncertainty.data.max() <= math.log(4)
 
 
 def test_volumes_are_counts_of_voxels(found: Segmentation) -> None:
@@ -110,7 +109,7 @@ def test_masks_that_do_not_fit(atlas: Atlas) -> None:
 
 def test_a_channel_on_another_grid_helps(atlas: Atlas) -> None:
     rng = np.random.default_rng(5)
-    truth, noise = tiny.labels(), rng.normal(0, 25, (2, *tiny.GRID.shape))
+    truth, noise = tiny.labels(), rng.normal(0, 50, (2, *tiny.GRID.shape))
     noisy = [np.where(truth.data > 0, tiny.image().data + one, 0).astype(np.float32) for one in noise]
     first = Volume(noisy[0], truth.grid, "image")
     second = reoriented(Volume(noisy[1], truth.grid, "image"), "PIR")
@@ -157,8 +156,6 @@ def test_who_has_lost_the_orientation(tmp_path: Path, ending: str, stored: dict[
 
 
 def test_a_given_orientation_is_believed(found: Segmentation, atlas: Atlas) -> None:
-    # On voxels half as large this head's rind is taken for background while the atlas bends: see docs/design/0005.
-    atlas = replace(atlas, warps=None)
     fine = tiny.image().data.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     turned = np.ascontiguousarray(np.flip(fine.transpose(2, 0, 1), 1))
     bare = Volume(turned, Grid(turned.shape, np.eye(4)), "image")

@@ -46,13 +46,14 @@ OUTER_TISSUES = ("background", "outside", "csf")
 class _Points:
     """Scattered voxels of a scan: positions (N, 3) mm and scaled values (C, N) in the mask, positions alone outside.
 
-    `volume` is that of the mask, mm3.
+    `volume` is that of the mask, mm3; `rarer` how much rarer points are in it, for its volume, than outside.
     """
 
     inside: Array
     values: Tensor
     outside: Array
     volume: float
+    rarer: float
 
     @property
     def independent(self) -> float:
@@ -61,11 +62,11 @@ class _Points:
 
     def fewer(self, every: int) -> _Points:
         """Return one in `every` of the points."""
-        return _Points(self.inside[::every], self.values[:, ::every], self.outside[::every], self.volume)
+        return replace(self, inside=self.inside[::every], values=self.values[:, ::every], outside=self.outside[::every])
 
     def moved(self, transform: Array) -> _Points:
         """Return the points carried along by an affine map (4, 4)."""
-        return _Points(moved(transform, self.inside), self.values, moved(transform, self.outside), self.volume)
+        return replace(self, inside=moved(transform, self.inside), outside=moved(transform, self.outside))
 
 
 def place_scan(
@@ -97,14 +98,16 @@ def place_scan(
     Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
     """
     every, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
-    found = _aligned(every.fewer(AFFINE_EVERY), maps, settings=settings, oriented=oriented)
-    return found if atlas.warps is None else _bent(every, maps, start=found, warps=atlas.warps, settings=settings)
+    transform = _aligned(every.fewer(AFFINE_EVERY), maps, settings=settings, oriented=oriented)
+    warp = _bent(every, maps, transform=transform, warps=atlas.warps, settings=settings) if atlas.warps else None
+    score = _looked(every, maps, transform=transform, sd=0.0, settings=settings, warp=warp, near=True).score
+    return Placement(transform, score, warp)
 
 
-def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Placement:
-    """Return the affine placement."""
+def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Array:
+    """Return the affine map (4, 4)."""
     if oriented:
-        return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings)
+        return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings).transform
     begun = [_started(points.moved(turn), maps) @ turn for turn in _turns()]
     # A look at all ways, a coarse alignment of the likeliest, and a full one of the last, which differ by a mirror.
     looks = [_looked(points.fewer(8), maps, transform=start, sd=STAGES[0], settings=settings).score for start in begun]
@@ -112,7 +115,7 @@ def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, orient
     coarse = [_staged(points.fewer(4), maps, start=start, stages=STAGES[:2], settings=settings) for start in likely]
     last = sorted(coarse, key=lambda found: -found.score)[:2]
     found = [_staged(points, maps, start=one.transform, stages=STAGES[1:], settings=settings) for one in last]
-    return max(found, key=lambda one: one.score)
+    return max(found, key=lambda one: one.score).transform
 
 
 class _Maps:
@@ -146,11 +149,12 @@ def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator)
 
     where = mask.numpy()
     distance = ndimage.distance_transform_edt(~where, sampling=grid.voxel_sizes)
-    inside = _some(np.flatnonzero(where), INSIDE, rng=rng)
-    outside = _some(np.flatnonzero((distance > 0) & (distance <= SHELL)), OUTSIDE, rng=rng)
+    mask_voxels, shell = np.flatnonzero(where), np.flatnonzero((distance > 0) & (distance <= SHELL))
+    inside, outside = _some(mask_voxels, INSIDE, rng=rng), _some(shell, OUTSIDE, rng=rng)
     positions = [grid.world(np.stack(np.unravel_index(voxels, where.shape), axis=-1)) for voxels in (inside, outside)]
     values = standardised(image.flatten(1)[:, torch.from_numpy(inside)])
-    return _Points(positions[0], values, positions[1], np.count_nonzero(where) * grid.voxel_volume)
+    rarer = len(mask_voxels) / len(inside) * len(outside) / max(len(shell), 1)
+    return _Points(positions[0], values, positions[1], len(mask_voxels) * grid.voxel_volume, rarer)
 
 
 def _some(voxels: Array, count: int, *, rng: np.random.Generator) -> Array:
@@ -177,24 +181,43 @@ class _Look:
 
 
 def _looked(
-    points: _Points, maps: _Maps, *, transform: Array, sd: float, settings: GaussianSettings, warp: Warp | None = None
+    points: _Points,
+    maps: _Maps,
+    *,
+    transform: Array,
+    sd: float,
+    settings: GaussianSettings,
+    warp: Warp | None = None,
+    near: bool = False,
 ) -> _Look:
     """Fit Gaussians where the atlas lies now, and return what the scan then says at each point.
 
-    Every class counts the same while the affine map is sought, every point once the atlas bends.
+    Every class counts the same, or every point once the atlas lies near. Then what the mask left of each part can be
+    told too: by Bayes' rule background counts little inside, and all else outside.
     """
     parts, everywhere = maps.parts, np.concatenate([points.inside, points.outside])
     here = maps.at(moved(transform, everywhere), sd=sd, warp=warp)
     inner, outer = here[:, : len(points.inside)], here[:, len(points.inside) :]
+    kept, unseen = torch.ones(len(here)), torch.where(maps.lost, 1.0, STRIPPED)
+    weights = _balanced(here, parts.class_of)
+    if near:
+        kept = _kept(inner, outer, rarer=points.rarer)
+        unseen, inner = 1 - kept, inner * kept[:, None]
+        inner /= inner.sum(0)
+        weights = torch.full((len(everywhere),), 1 / len(everywhere))
     tissues = torch.zeros(len(parts.tissues), inner.shape[1]).index_add_(0, parts.tissue_of, inner)
     gaussians, score = fit_gaussians(points.values, tissues, tissues=parts.tissues, settings=settings)
     density = gaussians.log_density(points.values)
-    likelihood = (density - density.amax(0)).exp()[parts.tissue_of]
-    stripped = torch.where(maps.lost, 1.0, STRIPPED)
-    emptiness = float((stripped @ outer).log().mean()) if outer.shape[1] else 0.0
-    unseen = stripped[:, None].expand(-1, outer.shape[1])
-    weights = _balanced(here, parts.class_of) if warp is None else torch.full((len(everywhere),), 1 / len(everywhere))
-    return _Look(Evidence(everywhere, torch.cat([likelihood, unseen], 1), weights), score + emptiness)
+    likelihood = (density - density.amax(0)).exp()[parts.tissue_of] * kept[:, None]
+    emptiness = float((unseen @ outer).log().mean()) if outer.shape[1] else 0.0
+    seen = torch.cat([likelihood, unseen[:, None].expand(-1, outer.shape[1])], 1)
+    return _Look(Evidence(everywhere, seen, weights), score + emptiness)
+
+
+def _kept(inner: Tensor, outer: Tensor, *, rarer: float) -> Tensor:
+    """Return the share of each part (P,) that lies in the mask, of what lies there or near it."""
+    inside = inner.sum(1) * rarer
+    return (inside / (inside + outer.sum(1)).clamp_min(1e-9)).clamp(STRIPPED, 1 - STRIPPED)
 
 
 def _staged(
@@ -208,13 +231,13 @@ def _staged(
     return Placement(transform, _looked(points, maps, transform=transform, sd=stages[-1], settings=settings).score)
 
 
-def _bent(points: _Points, maps: _Maps, *, start: Placement, warps: Warps, settings: GaussianSettings) -> Placement:
-    """Return the placement after fitting Gaussians and a warp in turns, stage by stage."""
-    transform, coefficients = start.transform, np.zeros(warps.size)
+def _bent(points: _Points, maps: _Maps, *, transform: Array, warps: Warps, settings: GaussianSettings) -> Warp:
+    """Return the warp after fitting Gaussians and it in turns, stage by stage."""
+    coefficients = np.zeros(warps.size)
     for sd in BENDING:
         warp = warps.warp(coefficients)
-        evidence = _looked(points, maps, transform=transform, sd=sd, settings=settings, warp=warp).evidence
-        counted = replace(evidence, weights=points.independent * evidence.weights)
+        look = _looked(points, maps, transform=transform, sd=sd, settings=settings, warp=warp, near=True)
+        counted = replace(look.evidence, weights=points.independent * look.evidence.weights)
         coefficients, _ = bent(
             maps.blurred(sd),
             maps.grid,
@@ -224,9 +247,7 @@ def _bent(points: _Points, maps: _Maps, *, start: Placement, warps: Warps, setti
             start=coefficients,
             rounds=BENDING_ROUNDS,
         )
-    warp = warps.warp(coefficients)
-    score = _looked(points, maps, transform=transform, sd=BENDING[-1], settings=settings, warp=warp).score
-    return Placement(transform, score, warp)
+    return warps.warp(coefficients)
 
 
 def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:

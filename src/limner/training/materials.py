@@ -24,7 +24,7 @@ from limner.space import LabelTable
 from limner.training.recipe import BRAIN, Recipe, Stage
 
 #: Name and version of how scans are placed: another is done again.
-PLACER = "warp 1"
+PLACER = "warp 2"
 
 
 @dataclass(frozen=True, eq=False)
