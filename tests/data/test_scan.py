@@ -255,14 +255,14 @@ def test_axes_that_nobody_knows_are_those_a_placement_finds() -> None:
     assert not scan.oriented
     truth = np.eye(4)
     truth[:3, :3] = led(bare.grid, "LIA").affine[:3, :3]
-    letters, transform = found_axes(scan, truth)
+    letters, change = found_axes(scan, truth)
     again = prepared(bare, orientation=letters, labels=Volume(labels.data, bare.grid, "labels"))
     assert letters == "LIA"
     assert again.oriented
     for name in TENSORS:
         assert torch.equal(getattr(again, name), getattr(ready("RAS"), name)), name
     # The same voxel is at the same place of the prior's world, whichever axes it was counted along.
-    np.testing.assert_allclose(transform @ again.believed.affine, truth @ scan.believed.affine)
+    np.testing.assert_allclose(truth @ change @ again.believed.affine, truth @ scan.believed.affine)
     np.testing.assert_array_equal(again.restored(again.labels), labels.data)
 
 

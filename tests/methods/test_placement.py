@@ -142,6 +142,30 @@ def test_an_atlas_that_bends_explains_a_head_of_another_shape(atlas: Atlas, seed
     assert float(found[True].warp.jacobian().min()) > 0
 
 
+def test_the_gain_of_the_coils_is_found(atlas: Atlas) -> None:
+    """A head brighter on one side by half: the gain is found, and the intensities without it are the head's."""
+    transform = MOVES["turned"]
+    scan = head(transform)
+    points = scan.grid.world(np.argwhere(scan.mask.numpy()))
+    gain = torch.from_numpy(0.25 * np.tanh(points[:, 1] / 30) - 0.1 * (points[:, 2] / 40) ** 2).float()
+    uneven = scan.image.clone()
+    uneven[:, scan.mask] *= gain.exp()
+    found = replace(scan, image=uneven).placed(atlas)
+    assert phantoms.farthest(found.transform @ transform, np.eye(4), phantoms.grid()) < 2
+    assert float((found.bias.at(points)[0] - gain).std()) < 0.25 * float(gain.std())
+    torch.testing.assert_close(
+        found.evened(uneven, scan.grid)[:, scan.mask], uneven[:, scan.mask] / found.bias.at(points).exp()
+    )
+
+
+def test_what_may_be_negative_has_no_gain(atlas: Atlas) -> None:
+    scan = head(np.eye(4))
+    shifted = replace(scan, image=scan.image - 80)
+    found = shifted.placed(atlas)
+    assert found.bias is None
+    assert found.evened(shifted.image, scan.grid) is shifted.image
+
+
 @pytest.fixture(scope="module")
 def person(real_data: Path) -> Scan:
     """Every third voxel of a stripped brain."""

@@ -179,7 +179,7 @@ def prepared(
 
 
 def found_axes(scan: Scan, transform: Array) -> tuple[str, Array]:
-    """Return where a scan's axes lead as its placement found, and the placement from the world that follows from it.
+    """Return where a scan's axes lead as its placement found, and from the world that follows from it to the scan's.
 
     Prepare the scan again with the orientation found, and its tensors are those of any copy that states its axes.
 
@@ -189,7 +189,7 @@ def found_axes(scan: Scan, transform: Array) -> tuple[str, Array]:
     """
     orientation = scan.believed.moved(transform).orientation
     world = led(scan.believed, orientation).affine
-    return orientation, np.asarray(transform @ scan.believed.affine @ np.linalg.inv(world))
+    return orientation, np.asarray(scan.believed.affine @ np.linalg.inv(world))
 
 
 def lost_orientation(image: Volume) -> bool:

@@ -20,15 +20,16 @@ from limner.data.cohort import Case
 from limner.data.scan import Preparation, Scan, found_axes, prepared
 from limner.files import open_volume
 from limner.priors.atlas import Atlas, Placement
+from limner.priors.bias import Bias
 from limner.priors.deformation import Warp
 from limner.priors.dense import part_maps
 from limner.space import Array, Grid, LabelTable
 
 #: Changes whenever what is kept, or how it is computed, changes.
-VERSION = 2
+VERSION = 3
 PLACEMENT = "placement.json"
 WORLD = "world.json"
-WARP = "warp"
+WARP, BIAS = "warp", "bias"
 
 #: Finds where a scan lies in a prior.
 Placer: TypeAlias = Callable[[Scan], Placement]
@@ -94,7 +95,7 @@ class Store:
         return Prepared(case, arrays["image"], arrays["mask"], arrays["labels"], arrays.get("parts"), world)
 
     def placed(self, case: Case) -> tuple[Scan, Placement | None]:
-        """Return a case made ready, and where it lies in the prior, if there is one.
+        """Return a case made ready, without its gain, and where it lies in the prior, if there is one.
 
         Raises:
             InputError: for what is wrong with its files.
@@ -102,7 +103,8 @@ class Store:
         if self.prior is None or self.place is None:
             return _scan(case, self.preparation, table=self.table), None
         placement, orientation = self._placement(case, self.place)
-        return _scan(case, self.preparation, table=self.table, orientation=orientation), placement
+        scan = _scan(case, self.preparation, table=self.table, orientation=orientation)
+        return replace(scan, image=placement.evened(scan.image, scan.grid)), placement
 
     def _placement(self, case: Case, place: Placer) -> tuple[Placement, str | None]:
         """Return where a case lies, found once in its own voxels, and the axes that this starts from."""
@@ -115,8 +117,8 @@ class Store:
             check.solid(scan.grid.shape)
             placement, orientation = place(scan), case.orientation
             if not scan.oriented:
-                orientation, transform = found_axes(scan, placement.transform)
-                placement = replace(placement, transform=transform)
+                orientation, change = found_axes(scan, placement.transform)
+                placement = placement.before(change)
             _keep_placement(placement, folder, orientation=orientation)
         return _kept_placement(folder)
 
@@ -181,21 +183,28 @@ def _keep_placement(placement: Placement, folder: Path, *, orientation: str | No
         "score": placement.score,
         "orientation": orientation,
         "warp": None,
+        "bias": None,
     }
     arrays = {}
     if placement.warp:
         grid, arrays[WARP] = placement.warp.grid, placement.warp.displacement.numpy()
         content["warp"] = grid.affine.tolist()
+    if placement.bias:
+        bias, arrays[BIAS] = placement.bias, placement.bias.coefficients.numpy()
+        content["bias"] = [bias.frame.tolist(), bias.sizes.tolist()]
     _write(folder, arrays, text={PLACEMENT: content})
 
 
 def _kept_placement(folder: Path) -> tuple[Placement, str | None]:
     """Return what `_keep_placement` wrote."""
-    found, warp = json.loads((folder / PLACEMENT).read_text(encoding="utf-8")), None
+    found, warp, bias = json.loads((folder / PLACEMENT).read_text(encoding="utf-8")), None, None
     if found["warp"]:
         displacement = np.load(folder / f"{WARP}.npy")
         warp = Warp(Grid(displacement.shape[1:], np.array(found["warp"])), torch.from_numpy(displacement))
-    return Placement(np.array(found["transform"]), found["score"], warp), found["orientation"]
+    if found["bias"]:
+        frame, sizes = map(np.array, found["bias"])
+        bias = Bias(frame, sizes, torch.from_numpy(np.load(folder / f"{BIAS}.npy")))
+    return Placement(np.array(found["transform"]), found["score"], warp, bias), found["orientation"]
 
 
 def _files(case: Case) -> list[Any]:

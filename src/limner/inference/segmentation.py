@@ -128,9 +128,9 @@ def _aligned(
     check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(placement.transform)))))
     if scan.oriented:
         return scan, placement
-    found, transform = found_axes(scan, placement.transform)
+    found, change = found_axes(scan, placement.transform)
     warnings.warn(check.found_orientation(found), check.InputWarning, stacklevel=3)
-    return make(orientation=found, preparation=own), replace(placement, transform=transform)
+    return make(orientation=found, preparation=own), placement.before(change)
 
 
 def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, placement: Placement | None) -> Tensor:
@@ -138,8 +138,10 @@ def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, placemen
     ready = scan
     if how.preparation.spaced(scan.grid) is not scan.grid:
         ready = make(orientation=scan.believed.orientation, preparation=how.preparation)
+    if placement:
+        ready = replace(ready, image=placement.evened(ready.image, ready.grid))
     prediction = how.predict(ready, _placed(ready, how, placement=placement))
-    if ready is not scan:
+    if ready.grid is not scan.grid:
         # What was said outside the mask has no part in what is said inside it.
         prediction = ready.unspaced(prediction * ready.mask)
         prediction /= prediction.sum(0).clamp_min(1e-6)

@@ -89,6 +89,18 @@ class Gaussians:
             chunk.copy_(_by_log(self.component_log_density(part), self.tissue_of))
         return densities
 
+    def expected(self, values: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the precision of each value (C, N), and the value that its tissues' means make likeliest (C, N).
+
+        Args:
+            values: (C, N) intensities.
+            prior: (T, N) probabilities of the tissues, positive.
+        """
+        shares = self.component_log_density(values).add_(prior.log()[self.tissue_of]).softmax(0)
+        precisions = 1 / self.covariances.diagonal(dim1=1, dim2=2)
+        found = precisions.T @ shares
+        return found, (precisions * self.means).T @ shares / found
+
 
 def fit_gaussians(
     values: Tensor, prior: Tensor, *, tissues: tuple[str, ...], settings: GaussianSettings, outliers: float = 0.0

@@ -1,19 +1,21 @@
-"""Find where a scan lies in a prior's world: an affine map and a warp that maximise the mixture's likelihood."""
+"""Find where a scan lies in a prior's world, and its gain: affine map, warp and bias field of highest likelihood."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limner.data.scan import standardised
-from limner.methods.gaussians import GaussianSettings, fit_gaussians
+from limner.methods.gaussians import Gaussians, GaussianSettings, fit_gaussians
 from limner.priors.alignment import Evidence, bent, blurred, interpolated, moved, refined
 from limner.priors.atlas import Atlas, Placement
+from limner.priors.bias import Bias
 from limner.priors.deformation import Warp, Warps
 from limner.space import Array, Grid
 
@@ -23,6 +25,10 @@ STAGES = (8.0, 4.0, 2.0, 0.0)
 BENDING = (2.0, 1.0, 0.0)
 #: Steps of the optimiser at each stage, at most: of the affine map, and of the warp.
 ROUNDS, BENDING_ROUNDS = 20, 12
+#: Blur in mm from which on the atlas is sharp enough to tell the gain of the scan's coils, and points it is told by.
+EVENED_FROM, EVENED_BY = 4.0, 30_000
+#: Share of negative intensities from which on they are not what a coil gave: nothing multiplies them.
+NEGATIVE = 0.01
 #: Edge in mm of the cubes that count as one voxel against the stiffness of the prior: what lies nearer shares noise,
 #: bias and what the model lacks.
 APART = 6.5
@@ -44,16 +50,28 @@ OUTER_TISSUES = ("background", "outside", "csf")
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Scattered voxels of a scan: positions (N, 3) mm and scaled values (C, N) in the mask, positions alone outside.
+    """Scattered voxels of a scan: positions (N, 3) mm and intensities (C, N) in the mask, positions alone outside.
 
-    `volume` is that of the mask, mm3; `rarer` how much rarer points are in it, for its volume, than outside.
+    `volume` is that of the mask, mm3; `rarer` how much rarer points are in it, for its volume, than outside; `bias` the
+    gain as far as it is known, if there can be one.
     """
 
     inside: Array
-    values: Tensor
+    intensities: Tensor
     outside: Array
     volume: float
     rarer: float
+    bias: Bias | None
+
+    @cached_property
+    def even(self) -> Tensor:
+        """Intensities (C, N) without the gain."""
+        return self.intensities if self.bias is None else self.intensities * torch.exp(-self.bias.at(self.inside))
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The same with mean 0 and sd 1 per channel."""
+        return standardised(self.even)
 
     @property
     def independent(self) -> float:
@@ -62,11 +80,30 @@ class _Points:
 
     def fewer(self, every: int) -> _Points:
         """Return one in `every` of the points."""
-        return replace(self, inside=self.inside[::every], values=self.values[:, ::every], outside=self.outside[::every])
+        return replace(
+            self, inside=self.inside[::every], intensities=self.intensities[:, ::every], outside=self.outside[::every]
+        )
 
     def moved(self, transform: Array) -> _Points:
         """Return the points carried along by an affine map (4, 4)."""
         return replace(self, inside=moved(transform, self.inside), outside=moved(transform, self.outside))
+
+    def evened(self, look: _Look) -> _Points:
+        """Return the points with the gain that follows from Gaussians fitted to them."""
+        if self.bias is None:
+            return self
+        every = slice(None, None, max(1, len(self.inside) // EVENED_BY))
+        values, positions = self.values[:, every], self.inside[every]
+        precisions, expected = look.gaussians.expected(values, look.tissues[:, every])
+        # Standardised values are the intensities in units of `spread` above `mean`.
+        spread, mean = self.even.std(1, correction=0, keepdim=True), self.even.mean(1, keepdim=True)
+        bias = self.bias.refined(
+            positions,
+            residuals=values - expected,
+            slopes=expected + mean / spread.clamp_min(1e-12),
+            precisions=precisions * (self.volume / APART**3 / len(positions)),
+        )
+        return replace(self, bias=bias)
 
 
 def place_scan(
@@ -79,12 +116,13 @@ def place_scan(
     settings: GaussianSettings = GAUSSIANS,
     oriented: bool = True,
 ) -> Placement:
-    """Align a scan of any contrast to an atlas, and bend the atlas to it, if it can be bent.
+    """Align a scan of any contrast to an atlas, bend the atlas to it, if it can be bent, and find the scan's gain.
 
     At each stage the atlas is a little sharper; Gaussians are fitted where it lies, and the affine map is moved to
     where they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would
     decide alone, and small deep structures would be off by a millimetre or two. Then it bends in the same way, every
-    voxel counting the same: what is seen of a small structure must not outweigh the stiffness around it.
+    voxel counting the same: what is seen of a small structure must not outweigh the stiffness around it. Between the
+    stages the gain is found that makes each tissue look the same everywhere.
 
     Args:
         image: (C, *S) intensities.
@@ -98,16 +136,19 @@ def place_scan(
     Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
     """
     every, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
-    transform = _aligned(every.fewer(AFFINE_EVERY), maps, settings=settings, oriented=oriented)
-    warp = _bent(every, maps, transform=transform, warps=atlas.warps, settings=settings) if atlas.warps else None
-    score = _looked(every, maps, transform=transform, sd=0.0, settings=settings, warp=warp, near=True).score
-    return Placement(transform, score, warp)
+    found = _aligned(every.fewer(AFFINE_EVERY), maps, settings=settings, oriented=oriented)
+    every = replace(every, bias=found.bias)
+    if atlas.warps:
+        found = _bent(every, maps, start=found, warps=atlas.warps, settings=settings)
+        every = replace(every, bias=found.bias)
+    look = _looked(every, maps, transform=found.transform, sd=0.0, settings=settings, warp=found.warp, near=True)
+    return replace(found, score=look.score)
 
 
-def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Array:
-    """Return the affine map (4, 4)."""
+def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Placement:
+    """Return the placement by an affine map."""
     if oriented:
-        return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings).transform
+        return _staged(points, maps, start=_started(points, maps), stages=STAGES, settings=settings)
     begun = [_started(points.moved(turn), maps) @ turn for turn in _turns()]
     # A look at all ways, a coarse alignment of the likeliest, and a full one of the last, which differ by a mirror.
     looks = [_looked(points.fewer(8), maps, transform=start, sd=STAGES[0], settings=settings).score for start in begun]
@@ -115,7 +156,7 @@ def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, orient
     coarse = [_staged(points.fewer(4), maps, start=start, stages=STAGES[:2], settings=settings) for start in likely]
     last = sorted(coarse, key=lambda found: -found.score)[:2]
     found = [_staged(points, maps, start=one.transform, stages=STAGES[1:], settings=settings) for one in last]
-    return max(found, key=lambda one: one.score).transform
+    return max(found, key=lambda one: one.score)
 
 
 class _Maps:
@@ -152,9 +193,11 @@ def _drawn(image: Tensor, mask: Tensor, *, grid: Grid, rng: np.random.Generator)
     mask_voxels, shell = np.flatnonzero(where), np.flatnonzero((distance > 0) & (distance <= SHELL))
     inside, outside = _some(mask_voxels, INSIDE, rng=rng), _some(shell, OUTSIDE, rng=rng)
     positions = [grid.world(np.stack(np.unravel_index(voxels, where.shape), axis=-1)) for voxels in (inside, outside)]
-    values = standardised(image.flatten(1)[:, torch.from_numpy(inside)])
+    intensities = image.flatten(1)[:, torch.from_numpy(inside)]
+    multiplied = float((intensities < 0).float().mean(1).max()) < NEGATIVE
+    bias = Bias.around(positions[0], channels=len(image)) if multiplied else None
     rarer = len(mask_voxels) / len(inside) * len(outside) / max(len(shell), 1)
-    return _Points(positions[0], values, positions[1], len(mask_voxels) * grid.voxel_volume, rarer)
+    return _Points(positions[0], intensities, positions[1], len(mask_voxels) * grid.voxel_volume, rarer, bias)
 
 
 def _some(voxels: Array, count: int, *, rng: np.random.Generator) -> Array:
@@ -174,10 +217,15 @@ def _started(points: _Points, maps: _Maps) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What the Gaussians fitted at one place say: evidence for moving on, and the mean log evidence (nats) so far."""
+    """What the Gaussians fitted at one place say: evidence for moving on, and the mean log evidence (nats) so far.
+
+    `tissues` (T, N) is where the atlas expected them inside the mask.
+    """
 
     evidence: Evidence
     score: float
+    gaussians: Gaussians
+    tissues: Tensor
 
 
 def _looked(
@@ -211,7 +259,7 @@ def _looked(
     likelihood = (density - density.amax(0)).exp()[parts.tissue_of] * kept[:, None]
     emptiness = float((unseen @ outer).log().mean()) if outer.shape[1] else 0.0
     seen = torch.cat([likelihood, unseen[:, None].expand(-1, outer.shape[1])], 1)
-    return _Look(Evidence(everywhere, seen, weights), score + emptiness)
+    return _Look(Evidence(everywhere, seen, weights), score + emptiness, gaussians, tissues)
 
 
 def _kept(inner: Tensor, outer: Tensor, *, rarer: float) -> Tensor:
@@ -227,27 +275,29 @@ def _staged(
     transform = start
     for sd in stages:
         look = _looked(points, maps, transform=transform, sd=sd, settings=settings)
+        points = points.evened(look) if sd <= EVENED_FROM else points
         transform, _ = refined(maps.blurred(sd), maps.grid, evidence=look.evidence, start=transform, rounds=ROUNDS)
-    return Placement(transform, _looked(points, maps, transform=transform, sd=stages[-1], settings=settings).score)
+    score = _looked(points, maps, transform=transform, sd=stages[-1], settings=settings).score
+    return Placement(transform, score, bias=points.bias)
 
 
-def _bent(points: _Points, maps: _Maps, *, transform: Array, warps: Warps, settings: GaussianSettings) -> Warp:
-    """Return the warp after fitting Gaussians and it in turns, stage by stage."""
+def _bent(points: _Points, maps: _Maps, *, start: Placement, warps: Warps, settings: GaussianSettings) -> Placement:
+    """Return the placement after fitting Gaussians, gain and warp in turns, stage by stage."""
     coefficients = np.zeros(warps.size)
     for sd in BENDING:
         warp = warps.warp(coefficients)
-        look = _looked(points, maps, transform=transform, sd=sd, settings=settings, warp=warp, near=True)
-        counted = replace(look.evidence, weights=points.independent * look.evidence.weights)
+        look = _looked(points, maps, transform=start.transform, sd=sd, settings=settings, warp=warp, near=True)
+        points = points.evened(look)
         coefficients, _ = bent(
             maps.blurred(sd),
             maps.grid,
-            evidence=counted,
-            transform=transform,
+            evidence=replace(look.evidence, weights=points.independent * look.evidence.weights),
+            transform=start.transform,
             warps=warps,
             start=coefficients,
             rounds=BENDING_ROUNDS,
         )
-    return warps.warp(coefficients)
+    return replace(start, warp=warps.warp(coefficients), bias=points.bias)
 
 
 def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.priors.bias import Bias
 from limner.priors.deformation import Warp, Warps
 from limner.priors.neighbours import NeighbourTable, neighbour_energy, neighbour_messages
 from limner.priors.prior import Parts
@@ -177,18 +178,29 @@ class PlacedAtlas:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a scan lies in an atlas.
+    """Where a scan lies in an atlas, and what it would look like there but for the gain of its coils.
 
     Args:
         transform: (4, 4) from the scan's world to the atlas's, mm.
         score: mean log evidence in nats per voxel, of intensities scaled to unit variance; it compares placements of
             one scan.
         warp: how the atlas bends after that, if it does.
+        bias: the scan's gain, if it has one: intensities that may be negative have none.
     """
 
     transform: Array
     score: float
     warp: Warp | None = None
+    bias: Bias | None = None
+
+    def before(self, change: Array) -> Placement:
+        """Return the same in another world of the scan, (4, 4) from which to this one is given."""
+        bias = self.bias and self.bias.before(change)
+        return replace(self, transform=self.transform @ change, bias=bias)
+
+    def evened(self, image: Tensor, grid: Grid) -> Tensor:
+        """Return the scan's image (C, *S) on `grid` without its gain."""
+        return image if self.bias is None else self.bias.evened(image, grid)
 
     def placed(self, atlas: Atlas, *, grid: Grid, mask: Tensor) -> PlacedAtlas:
         """Return the atlas where the scan lies, for what a mask (*S) of the scan shows.

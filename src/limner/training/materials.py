@@ -24,7 +24,7 @@ from limner.space import LabelTable
 from limner.training.recipe import BRAIN, Recipe, Stage
 
 #: Name and version of how scans are placed: another is done again.
-PLACER = "warp 2"
+PLACER = "bias 1"
 
 
 @dataclass(frozen=True, eq=False)
