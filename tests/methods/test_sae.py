@@ -19,7 +19,7 @@ from limner.methods.gaussians import GaussianSettings, class_evidence, fit_to_pa
 from limner.methods.method import Task
 from limner.methods.sae import SAE, SAEOptions, _Decoder, rounded, unit_range
 from limner.priors.dense import DensePrior
-from limner.priors.neighbours import NeighbourTable, neighbour_energy
+from limner.priors.neighbours import NeighbourTable, neighbour_energy, neighbour_messages
 from limner.priors.prior import Parts
 
 #: The last of three classes has two parts, one of the tissue of the class before.
@@ -134,7 +134,7 @@ def test_the_neighbours_are_those_of_the_whole_image(
     """With background all around the mask."""
     batch, prior = scene(shape)
     scores = drawn(2, 3, *shape)
-    method = sae(scores, neighbour_weight=weight, support=support)
+    method = sae(scores, neighbour_weight=weight, support=support, sweeps=0)
     q = method.predict(batch.image, prior, mask=batch.mask)
     energy = neighbour_energy(q, prior.neighbours) / batch.mask.flatten(1).sum(1)
     found = lost(method, batch, prior)["neighbours"]
@@ -274,7 +274,7 @@ def test_the_weight_follows_the_variance(channels: int, variance: str) -> None:
 
 def test_the_warm_up_learns_the_prior() -> None:
     batch, prior = seen(1, dimensions=2)
-    method = made(VARIANTS["sae"], dimensions=2, data_weight=0.0)
+    method = made(VARIANTS["sae"], dimensions=2, data_weight=0.0, sweeps=0)
     stepped(method, batch, prior, steps=150)
     assert lost(method, batch, prior)["prior"].item() < 0.03
     likeliest = replace(batch, labels=prior.log_probability().argmax(1))
@@ -298,3 +298,29 @@ def test_fitting_on_a_part_of_the_voxels_changes_little(monkeypatch: pytest.Monk
         means.append(gaussians.means)
     torch.testing.assert_close(means[1], means[0], atol=0.1, rtol=0)
     assert not torch.equal(means[1], means[0])
+
+
+@SHAPES
+def test_segmenting_goes_on_from_the_encoder_towards_the_least_loss(shape: tuple[int, ...]) -> None:
+    batch, prior = scene(shape)
+    scores, losses = 2 * drawn(2, 3, *shape), []
+    for sweeps in range(4):
+        found = sae(scores, sweeps=sweeps).predict(batch.image, prior, mask=batch.mask)
+        assert torch.equal(found[:, 0][~batch.mask], torch.ones(int((~batch.mask).sum())))
+        reached = torch.where(batch.mask[:, None], found, torch.ones(()) / 3).clamp_min(1e-30).log()
+        losses.append(sum(float(term) for term in lost(sae(reached), batch, prior).values()))
+    assert losses[1] < losses[0] - 0.01
+    assert losses[3] <= losses[2] <= losses[1]
+    settled = sae(scores, sweeps=30).predict(batch.image, prior, mask=batch.mask)
+    where = batch.mask[:, None].expand_as(settled)
+    expected = (evidence_of(batch, prior) - 0.3 * neighbour_messages(settled, prior.neighbours)).softmax(1)
+    torch.testing.assert_close(settled[where], expected[where], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"sweeps": 0}, {"likelihood": "decoder"}, {"neighbour_weight": 0.0}])
+def test_else_the_encoder_is_taken_at_its_word(options: dict[str, Any]) -> None:
+    batch, prior = scene()
+    scores = drawn(2, 3, 5, 4)
+    found = sae(scores, **options).predict(batch.image, prior, mask=batch.mask)
+    where = batch.mask[:, None].expand_as(found)
+    torch.testing.assert_close(found[where], scores.softmax(1)[where])

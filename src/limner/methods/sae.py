@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Annotated, Literal
 
 import torch
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 from limner import check
 from limner.config import Settings
 from limner.data.batch import Batch
-from limner.losses import free_energy
+from limner.losses import free_energy, log_shares
 from limner.methods.gaussians import Gaussians, GaussianSettings, class_evidence, fit_to_parts
 from limner.methods.method import Task
 from limner.methods.scoring import Scoring, ScoringOptions, class_balanced, class_probability, per_scan
 from limner.networks.layers import CONVOLUTION, LAYOUT
 from limner.networks.rows import rows_within, spread
-from limner.priors.neighbours import neighbour_energy_within
+from limner.priors.neighbours import neighbour_energy_within, neighbour_messages
 from limner.priors.prior import Parts, PlacedPrior
 
 #: Voxels of a scan that its Gaussians are fitted on; more change nothing but the time.
@@ -45,6 +46,9 @@ class SAEOptions(ScoringOptions):
         variance: of the decoder's error: "fixed" takes `precision`; "estimated" the mean over the last 16 steps, and no
             likelihood before there are as many; "rounded" the same to a power of ten, with the weight at most 500.
         precision: weight of the decoder's squared error, if the variance is fixed.
+        sweeps: mean-field sweeps that go on from the encoder's answer when a scan is segmented, towards the least loss
+            for this scan; 0 takes the encoder's word. Without neighbours nothing of the encoder's answer would
+            be left, and with the decoder there is no closed form: then there are none.
     """
 
     likelihood: Literal["gaussian", "decoder"] = "gaussian"
@@ -53,6 +57,7 @@ class SAEOptions(ScoringOptions):
     neighbour_weight: Annotated[float, Field(ge=0)] | None = None
     variance: Literal["estimated", "rounded", "fixed"] = "estimated"
     precision: Annotated[float, Field(gt=0)] = 1.0
+    sweeps: Annotated[int, Field(ge=0)] = 2
 
 
 class SAE(Scoring):
@@ -63,7 +68,8 @@ class SAE(Scoring):
 
     Source: Yu et al. 2020 (SAE), eqs. 4 to 9. Departures: losses are means over voxels, not sums, and may weigh small
     structures more; voxels outside the brain do not count; with Gaussians, fitted to each scan under the prior as the
-    mixture's are, the expectation is exact and there is nothing to sample.
+    mixture's are, the expectation is exact and there is nothing to sample; and segmenting a scan goes on from where the
+    encoder leaves it (semi-amortised inference, Kim et al. 2018).
     """
 
     Options = SAEOptions
@@ -71,7 +77,7 @@ class SAE(Scoring):
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__(task, options)
-        self._gaussians: dict[tuple[str, bytes], Gaussians] = {}
+        self._gaussians: dict[Hashable, Gaussians] = {}
         if self.options.likelihood == "decoder":
             self.decoder = _Decoder(task)
 
@@ -88,13 +94,29 @@ class SAE(Scoring):
             terms = self._terms(scores, batch, prior=prior)
         yield "model", terms
 
+    def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:
+        """Return (B, K, *S) float32 probabilities, as every method does."""
+        inside = torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
+        found = super().predict(image, prior, mask=inside)
+        if prior is None or prior.neighbours is None or not self._swept(prior):
+            return found
+        parts = prior.parts_within(inside)
+        evidence = self._evidence(image, inside, parts=parts, of=prior.parts)
+        evidence = self.ruled(evidence, class_probability(parts, prior.parts))
+        for _ in range(self.options.sweeps):
+            messages = self._beta(prior) * rows_within(neighbour_messages(found, prior.neighbours), inside)
+            found = spread(log_shares(evidence - messages).exp_(), inside)
+        return found
+
     def _terms(self, scores: Tensor, batch: Batch, *, prior: PlacedPrior) -> dict[str, Tensor]:
         """Return the loss terms, given scores (N, K) at the mask's voxels."""
         parts = prior.parts_within(batch.mask)
         location = class_probability(parts, prior.parts)
         scores, weights = self.informed(scores, location), self._weights(location, batch.mask)
         closed = self.options.likelihood == "gaussian" and self.options.data_weight > 0
-        evidence = self._evidence(batch, parts, of=prior.parts) if closed else location.log()
+        evidence = location.log()
+        if closed:
+            evidence = self._evidence(batch.image, batch.mask, parts=parts, of=prior.parts, scans=list(_names(batch)))
         if closed and self.options.data_weight != 1:
             evidence = location.log().lerp_(evidence, self.options.data_weight)
         del parts, location
@@ -117,34 +139,45 @@ class SAE(Scoring):
         weights, share = per_scan(mask), self.options.balance
         return weights.lerp_(class_balanced(location, mask), share) if share > 0 else weights
 
+    def _swept(self, prior: PlacedPrior) -> bool:
+        """Tell whether segmenting goes on from the encoder's answer."""
+        return self.options.sweeps > 0 and self.options.likelihood == "gaussian" and self._beta(prior) > 0
+
     def _beta(self, prior: PlacedPrior) -> float:
         """Return the weight of the neighbours' energy."""
         own = self.options.neighbour_weight
         return prior.neighbour_weight if own is None else own
 
     @torch.no_grad()
-    def _evidence(self, batch: Batch, parts: Tensor, *, of: Parts) -> Tensor:
-        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians."""
-        values = rows_within(batch.image, batch.mask).T.contiguous()
+    def _evidence(
+        self, image: Tensor, mask: Tensor, *, parts: Tensor, of: Parts, scans: Sequence[Hashable] = ()
+    ) -> Tensor:
+        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians.
+
+        Those of `scans` that have a name are fitted when it is first seen.
+        """
+        values = rows_within(image, mask).T.contiguous()
         found = parts.new_empty(len(parts), self.task.classes)
         begin = 0
-        for number, voxels in enumerate(batch.mask.flatten(1).sum(1).tolist()):
+        for scan, voxels in zip_longest(scans, mask.flatten(1).sum(1).tolist()):
             place = slice(begin, begin + voxels)
             begin += voxels
             if voxels:
-                scan = (batch.case[number], batch.world[number].cpu().numpy().tobytes())
                 seen, shares = values[:, place], parts[place]
                 gaussians = self._fitted(scan, seen, parts=shares, of=of)
                 found[place] = class_evidence(gaussians, seen, parts=shares, of=of, classes=self.task.classes)
         return found
 
-    def _fitted(self, scan: tuple[str, bytes], values: Tensor, *, parts: Tensor, of: Parts) -> Gaussians:
-        """Return the Gaussians of a scan or crop, fitted when it is first seen."""
-        if scan not in self._gaussians:
+    def _fitted(self, scan: Hashable | None, values: Tensor, *, parts: Tensor, of: Parts) -> Gaussians:
+        """Return the Gaussians of a scan or crop, which are kept if it has a name."""
+        if scan in self._gaussians:
+            return self._gaussians[scan]
+        fitted = fit_to_parts(values, parts, of=of, settings=GaussianSettings(), voxels=FITTED_ON)
+        if scan is not None:
             if len(self._gaussians) == KEPT:
                 self._gaussians.clear()
-            self._gaussians[scan] = fit_to_parts(values, parts, of=of, settings=GaussianSettings(), voxels=FITTED_ON)
-        return self._gaussians[scan]
+            self._gaussians[scan] = fitted
+        return fitted
 
     def _reconstruction(self, batch: Batch, scores: Tensor, *, weights: Tensor) -> Tensor:
         """Return minus the expected log-likelihood of the decoder's reconstruction, nats per voxel, by one sample."""
@@ -158,6 +191,12 @@ class SAE(Scoring):
         if self.options.variance == "rounded" and weight > 0:
             weight = rounded(weight)
         return self.options.data_weight * weight * error
+
+
+def _names(batch: Batch) -> Iterator[Hashable]:
+    """Yield what tells each scan or crop of a batch from others."""
+    for case, world in zip(batch.case, batch.world, strict=True):
+        yield case, world.cpu().numpy().tobytes()
 
 
 class _Decoder(nn.Module):

@@ -73,9 +73,13 @@ class Scoring(Trainable):
 
     def informed(self, scores: Tensor, location: Tensor) -> Tensor:
         """Return scores (N, K) with what the prior's probability of each class (N, K) adds to them or rules out."""
+        return self.ruled(self.located(scores, location), location)
+
+    def ruled(self, scores: Tensor, location: Tensor) -> Tensor:
+        """Return scores (N, K) without classes that are too unlikely where they are, (N, K) says the prior."""
         # The likeliest class stays, so that something does.
         least = location.amax(1, keepdim=True).clamp_max(self.options.support)
-        return self.located(scores, location).masked_fill(location < least, RULED_OUT)
+        return scores.masked_fill(location < least, RULED_OUT)
 
     def located(self, scores: Tensor, location: Tensor) -> Tensor:
         """Return scores (N, K) with what the prior's probability of each class (N, K) adds to them."""
