@@ -28,6 +28,8 @@ HEAD = [
     (43, (5, 0, 18), (4, 18, 6)),
     (4, (-5, 0, 18), (4, 18, 6)),
 ]
+#: Scalp, skull, and what a neck is to a head.
+AROUND = [(258, (0, 0, 3), (58, 57, 50)), (258, (0, -8, -50), (25, 28, 30)), (165, (0, 0, 3), (51, 50, 43))]
 IDS = sorted(label for label, _, _ in HEAD)
 #: Mean intensity of each id, as in a T1 image; the fluid, as in life, looks like what lies around the head.
 T1 = {
@@ -46,6 +48,8 @@ T1 = {
     16: 96,
     2: 110,
     41: 110,
+    165: 18,
+    258: 95,
 }
 
 
@@ -62,12 +66,12 @@ def grid(spacing: float = 2.0, *, half: tuple[float, float, float] = (52, 50, 50
     return Grid(shape, affine)
 
 
-def labels(on: Grid, transform: Array | None = None) -> Volume:
-    """The head on a grid, after an affine map (4, 4) of its world."""
+def labels(on: Grid, transform: Array | None = None, *, around: bool = False) -> Volume:
+    """The head on a grid, after an affine map (4, 4) of its world, with what is around the brain if wanted."""
     inverse = np.linalg.inv(np.eye(4) if transform is None else transform)
     points = on.world(np.moveaxis(np.indices(on.shape), 0, -1)) @ inverse[:3, :3].T + inverse[:3, 3]
     data = np.zeros(on.shape, np.int32)
-    for label, centre, axes in HEAD:
+    for label, centre, axes in AROUND * around + HEAD:
         inside = (((points - np.array(centre)) / np.array(axes)) ** 2).sum(-1) <= 1
         data[inside & (points[..., 0] * centre[0] >= 0)] = label
     return Volume(data, on, "labels")

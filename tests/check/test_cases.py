@@ -67,6 +67,13 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.brain_found(1.2e4),
+        (
+            "0.01 litres of the image look like a brain; expected 0.02 to 2.6: the scan may show something else, "
+            "or only a part of a head; strip it, or say where the brain is with --mask"
+        ),
+    ),
+    (
         lambda: check.like_sized(4.321),
         (
             "the prior fits the scan only at 4.3 times its size; expected a third to three times: "
@@ -97,10 +104,7 @@ WARNED = [
     ),
     (
         check.large_brain(3.456),
-        (
-            "the image shows 3.5 litres, more than a brain: the prior knows stripped brains only, "
-            "so strip the scan first, or say where the brain is with --mask"
-        ),
+        ("the image shows 3.5 litres, more than a brain: strip the scan first, or say where the brain is with --mask"),
     ),
     (
         check.found_orientation("LIA"),

@@ -216,13 +216,18 @@ def test_labels_that_fill_their_box_leave_the_background_its_row() -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_what_lies_outside_the_brain_is_folded_or_kept(kept: bool) -> None:
+def test_what_lies_outside_the_brain_is_kept_in_an_atlas_of_the_head(kept: bool) -> None:
     volume = heads()[0]
     volume.data[volume.data == 24] = 258
     atlas = built([volume], phantoms.table([*set(phantoms.IDS) - {24}, 258]), blur=0.0, keep_outside=kept)
-    assert (258 in atlas.table) is kept
-    expected = volume.data if kept else np.where(volume.data == 258, 0, volume.data)
-    np.testing.assert_array_equal(likeliest(atlas, volume.grid), expected)
+    assert 258 not in atlas.table
+    np.testing.assert_array_equal(likeliest(atlas, volume.grid), np.where(volume.data == 258, 0, volume.data))
+    assert (atlas.head is not None) is kept
+    if atlas.head:
+        row = atlas.head.table.ids.tolist().index(258)
+        assert atlas.head.table.structure_of[row] == 0
+        found = likeliest(atlas.head, volume.grid) == 258
+        assert phantoms.dice(found, volume.data == 258) > 0.9
 
 
 def test_neighbours_are_counted_on_the_maps_as_they_are() -> None:

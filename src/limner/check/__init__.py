@@ -8,6 +8,7 @@ instead, and what to do.
 from __future__ import annotations
 
 from limner.check.cases import (
+    brain_found,
     found_orientation,
     has_background,
     large_brain,
@@ -117,6 +118,7 @@ __all__ = [
     "alike",
     "ambiguous_arrays",
     "another_recipe",
+    "brain_found",
     "cases_differ",
     "checkpoint_damaged",
     "checkpoint_of_another_method",

@@ -121,11 +121,24 @@ def like_sized(scale: float) -> None:
         )
 
 
+def brain_found(volume: float) -> None:
+    """Refuse a head in which the brain that was found, in mm3, is larger or smaller than any.
+
+    Raises:
+        InputError: with the volume.
+    """
+    if not 2e4 < volume < 2.6e6:
+        raise InputError(
+            f"{volume / 1e6:.2f} litres of the image look like a brain; expected 0.02 to 2.6: the scan may show "
+            "something else, or only a part of a head; strip it, or say where the brain is with --mask"
+        )
+
+
 def large_brain(litres: float) -> InputWarning:
     """Word a foreground that is larger than any brain."""
     return InputWarning(
-        f"the image shows {litres:.1f} litres, more than a brain: the prior knows stripped brains only, "
-        "so strip the scan first, or say where the brain is with --mask"
+        f"the image shows {litres:.1f} litres, more than a brain: strip the scan first, "
+        "or say where the brain is with --mask"
     )
 
 

@@ -25,7 +25,9 @@ def atlas(
     blur: Annotated[float | None, typer.Option(min=0, help="Gaussian sd, mm [default: 1.5 for one map].")] = None,
     neighbours: Annotated[int, typer.Option(help="Window of the neighbour table, voxels: 3, 5, ... 21.")] = 3,
     fold_unknown: Annotated[bool, typer.Option("--fold-unknown", help="Count unknown ids as background.")] = False,
-    keep_outside: Annotated[bool, typer.Option("--keep-outside", help="Keep skull, skin and eyes as labels.")] = False,
+    heads: Annotated[
+        bool, typer.Option("--heads/--brains", help="Keep what surrounds the brain in the maps, to find it in heads.")
+    ] = True,
     bends: Annotated[bool, typer.Option("--bends/--affine", help="Whether maps, and the prior, may bend.")] = True,
 ) -> None:
     """Build a prior from label maps: an average of many, or one alone, blurred."""
@@ -51,7 +53,7 @@ def atlas(
             spacing=spacing,
             blur=blur,
             window=neighbours,
-            keep_outside=keep_outside,
+            keep_outside=heads,
             bends=bends,
             progress=tell,
         )

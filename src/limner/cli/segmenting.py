@@ -45,7 +45,7 @@ def segment(
     model: Annotated[
         Path | None, typer.Option(help="Model from `limner train` [default: a mixture, untrained].")
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="Where the one scan's brain is, if it is not stripped.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Where the one scan's brain is.")] = None,
     channel: Annotated[list[Path] | None, typer.Option(help="Another image of the one scan; repeat for more.")] = None,
     orientation: Annotated[
         str | None, typer.Option(help="Where the axes of scans without an affine lead, such as LIA.")
@@ -53,7 +53,7 @@ def segment(
     outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
 ) -> None:
-    """Label skull-stripped brain scans, each on its own grid: of any contrast untrained, or by a trained model."""
+    """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model."""
     paths = expanded(scans)
     if model and outliers:
         raise check.outliers_of_a_model()

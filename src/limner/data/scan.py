@@ -250,22 +250,38 @@ class _Frame:
         return reoriented(volume, canonical(volume.data.ndim))
 
 
+def shows_head(image: Volume) -> bool:
+    """Tell whether an image shows more than a brain: nothing is empty in it, or what is not is larger than any."""
+    if image.data.ndim != 3:
+        return False
+    inside = _foreground(image)
+    volume = np.count_nonzero(inside) * image.grid.voxel_volume
+    return bool(1 - inside.mean() < EMPTY_SHARE or volume > LARGEST_BRAIN)
+
+
 def _brain(image: Volume) -> Array:
     """Return where a stripped image differs from its background, holes filled.
 
-    The background is the value of most of the image's border.
+    Raises:
+        InputError: for an image without background.
     """
+    inside = _foreground(image)
+    check.has_background(1 - float(inside.mean()), EMPTY_SHARE)
+    volume = np.count_nonzero(inside) * image.grid.voxel_volume
+    if image.data.ndim == 3 and volume > LARGEST_BRAIN:
+        warnings.warn(check.large_brain(volume / 1e6), stacklevel=3)
+    return inside
+
+
+def _foreground(image: Volume) -> Array:
+    """Return where an image differs from the value of most of its border, holes filled."""
     from scipy import ndimage
 
     faces = [image.data.take(end, axis) for axis in range(image.data.ndim) for end in (0, -1)]
     values, counts = np.unique(np.concatenate([face.ravel() for face in faces]), return_counts=True)
     inside = image.data != values[counts.argmax()]
-    check.has_background(1 - float(inside.mean()), EMPTY_SHARE)
     box = Box.around(inside).slices
     inside[box] = ndimage.binary_fill_holes(inside[box])
-    volume = np.count_nonzero(inside) * image.grid.voxel_volume
-    if image.data.ndim == 3 and volume > LARGEST_BRAIN:
-        warnings.warn(check.large_brain(volume / 1e6), stacklevel=3)
     return np.asarray(inside)
 
 

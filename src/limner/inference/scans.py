@@ -49,6 +49,7 @@ class Case:
         image: path of the scan, absolute.
         labels: file name in the output folder.
         uncertainty: file name in the output folder.
+        mask: file name in the output folder, if the brain was found in a head.
         orientation: where the scan's axes lead, if its file does not say.
         notes: what was tolerated, and how well the scan was aligned.
         error: why it failed, if it did.
@@ -59,6 +60,7 @@ class Case:
     image: str
     labels: str = ""
     uncertainty: str = ""
+    mask: str = ""
     orientation: str | None = None
     notes: tuple[str, ...] = ()
     error: str | None = None
@@ -219,11 +221,15 @@ class _Run:
         labels, uncertainty = (f"{case.name}_{kind}{ending}" for kind in ("labels", "uncertainty"))
         folder = self.out / f"{case.name}_posteriors"
         maps = {folder / f"{name.replace(' ', '-')}{ending}": volume for name, volume in found.posteriors.items()}
+        mask = f"{case.name}_mask{ending}" if found.mask else ""
+        if found.mask:
+            maps[self.out / mask] = found.mask
         # The labels last: where they are, everything is.
         _save(maps | {self.out / uncertainty: found.uncertainty, self.out / labels: found.labels})
         self.rows += [{"case": case.name, **row} for row in found.volumes()]
         notes = (_told(found.placement),) if found.placement else ()
-        return replace(case, labels=labels, uncertainty=uncertainty, orientation=found.orientation, notes=notes)
+        case = replace(case, labels=labels, uncertainty=uncertainty, mask=mask)
+        return replace(case, orientation=found.orientation, notes=notes)
 
     def _write_tables(self) -> None:
         """Write `volumes.csv` and `manifest.json`, each whole or not at all."""

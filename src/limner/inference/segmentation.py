@@ -13,13 +13,17 @@ import torch
 from torch import Tensor
 
 from limner import check
-from limner.data.scan import Preparation, Scan, found_axes, lost_orientation, prepared
+from limner.data.scan import Preparation, Scan, found_axes, lost_orientation, prepared, shows_head
 from limner.inference.approach import OUTLIERS, Approach, approach
 from limner.methods.mixture import Mixture
 from limner.methods.placement import place_scan
 from limner.methods.storage import Model
+from limner.methods.stripping import find_brain
 from limner.priors.atlas import Atlas, PlacedAtlas, Placement
-from limner.space import Grid, LabelTable, Volume
+from limner.space import Array, Grid, LabelTable, Volume
+
+#: Name of the volume inside the skull.
+INTRACRANIAL = "intracranial"
 
 Step: TypeAlias = Callable[[str], None]
 
@@ -36,6 +40,7 @@ class Segmentation:
         grid: the scan's, with its axes as they were given or found: what the placement starts from.
         orientation: where the scan's axes lead, as given or found; None if its file says so.
         table: names the ids.
+        mask: 1 where brain and the fluid around it were found in a head with its skull; None if they were known.
     """
 
     labels: Volume
@@ -45,13 +50,17 @@ class Segmentation:
     grid: Grid
     orientation: str | None
     table: LabelTable
+    mask: Volume | None = None
 
     def volumes(self) -> list[dict[str, Any]]:
-        """Return the id, name, structure and volume in mm3 of every label of the table but the background."""
+        """Return the id, name, structure and volume in mm3 of every label of the table but the background.
+
+        The volume inside the skull, if it was found, comes last, and has no id.
+        """
         found, counts = np.unique(self.labels.data, return_counts=True)
         voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
         size = self.labels.grid.voxel_volume
-        return [
+        rows: list[dict[str, Any]] = [
             {
                 "id": label.id,
                 "name": label.name,
@@ -60,6 +69,10 @@ class Segmentation:
             }
             for label in self.table.labels[1:]
         ]
+        if self.mask:
+            volume = round(np.count_nonzero(self.mask.data) * size, 3)
+            rows.append({"id": "", "name": INTRACRANIAL, "structure": INTRACRANIAL, "volume_mm3": volume})
+        return rows
 
 
 def segment_volume(
@@ -76,7 +89,8 @@ def segment_volume(
     """Segment one scan.
 
     Args:
-        image: without its skull: all around the brain has one value, or `mask` says where the brain is.
+        image: a head, if the prior knows what surrounds the brain; else without its skull: all around the brain has one
+            value, or `mask` says where the brain is.
         prior: the model's own, or else the one that ships with the package, unless given.
         method: how to segment: a mixture, which is fitted to this scan alone, or a trained model.
         channels: further images of the same person in the same place, resampled onto the first one's grid.
@@ -91,8 +105,15 @@ def segment_volume(
     """
     how = approach(method, prior)
     how.check(image, channels)
+    head = None
+    if mask is None and how.atlas and how.atlas.head and shows_head(image):
+        progress("finding the brain")
+        whole = Volume(np.ones(image.data.shape, np.uint8), image.grid, "labels")
+        head = _stripped(prepared(image, channels=channels, mask=whole, orientation=orientation), how.atlas.head)
+        mask, orientation = head.mask, orientation or head.orientation
     make = partial(prepared, image, channels=channels, mask=mask)
-    scan, placement = _aligned(make, how, orientation=orientation, progress=progress)
+    start = head.transform if head else None
+    scan, placement = _aligned(make, how, orientation=orientation, start=start, progress=progress)
     progress("predicting")
     prediction = _predicted(make, how, scan=scan, placement=placement)
     progress("labelling")
@@ -105,11 +126,36 @@ def segment_volume(
         grid=scan.believed,
         orientation=scan.believed.orientation if scan.oriented and lost_orientation(image) else None,
         table=how.table,
+        mask=head.mask if head else None,
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """What was found in a head: the brain, on the image's grid, its axes, and where it lies in the prior's world."""
+
+    mask: Volume
+    orientation: str | None
+    transform: Array
+
+
+def _stripped(scan: Scan, atlas: Atlas) -> _Head:
+    """Return where the brain is in a head."""
+    mask, placement = find_brain(
+        scan.image, grid=scan.grid, atlas=atlas, rng=np.random.default_rng(0), oriented=scan.oriented
+    )
+    check.like_sized(placement.scale)
+    check.brain_found(float(mask.sum()) * scan.grid.voxel_volume)
+    volume = Volume(scan.pasted(mask.numpy().astype(np.uint8)), scan.source.grid, "labels", scan.source.header)
+    if scan.oriented:
+        return _Head(volume, None, placement.transform)
+    found, change = found_axes(scan, placement.transform)
+    warnings.warn(check.found_orientation(found), check.InputWarning, stacklevel=3)
+    return _Head(volume, found, placement.before(change).transform)
+
+
 def _aligned(
-    make: Callable[..., Scan], how: Approach, *, orientation: str | None, progress: Step
+    make: Callable[..., Scan], how: Approach, *, orientation: str | None, start: Array | None, progress: Step
 ) -> tuple[Scan, Placement | None]:
     """Return a scan in its own voxels, and where it lies in the prior's world."""
     own = Preparation(margin=how.preparation.margin)
@@ -124,8 +170,9 @@ def _aligned(
         atlas=how.atlas,
         rng=np.random.default_rng(0),
         oriented=scan.oriented,
+        start=start,
     )
-    check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(placement.transform)))))
+    check.like_sized(placement.scale)
     if scan.oriented:
         return scan, placement
     found, change = found_axes(scan, placement.transform)

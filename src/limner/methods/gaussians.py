@@ -89,6 +89,17 @@ class Gaussians:
             chunk.copy_(_by_log(self.component_log_density(part), self.tissue_of))
         return densities
 
+    def told(self, values: Tensor, prior: Tensor) -> float:
+        """Return how much places tell of intensities: the mean gain in log-likelihood over equal ones, nats.
+
+        Args:
+            values: (C, N) intensities.
+            prior: (T, N) probabilities of the tissues at their places.
+        """
+        density = self.log_density(values)
+        anywhere = prior.mean(1, keepdim=True)
+        return float(((density + prior.log()).logsumexp(0) - (density + anywhere.log()).logsumexp(0)).mean())
+
     def expected(self, values: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         """Return the precision of each value (C, N), and the value that its tissues' means make likeliest (C, N).
 

@@ -21,6 +21,8 @@ from limner.space import Array, Grid
 
 #: Blur of the prior in mm, stage by stage.
 STAGES = (8.0, 4.0, 2.0, 0.0)
+#: The first stage of a scan of which it is known where it lies, but for some millimetres.
+KNOWN = 2
 #: The same while the prior bends.
 BENDING = (2.0, 1.0, 0.0)
 #: Steps of the optimiser at each stage, at most: of the affine map, and of the warp.
@@ -115,6 +117,7 @@ def place_scan(
     rng: np.random.Generator,
     settings: GaussianSettings = GAUSSIANS,
     oriented: bool = True,
+    start: Array | None = None,
 ) -> Placement:
     """Align a scan of any contrast to an atlas, bend the atlas to it, if it can be bent, and find the scan's gain.
 
@@ -132,17 +135,22 @@ def place_scan(
         rng: draws the points that are looked at.
         settings: of the Gaussians.
         oriented: whether the grid's axes can be believed; if not, all 48 orders and directions are tried.
+        start: (4, 4) from the scan's world to the atlas's, if it is known to some millimetres.
 
     Source: our own; EM and registration in turns as in Ashburner and Friston 2005 (unified segmentation).
     """
     every, maps = _drawn(image, mask, grid=grid, rng=rng), _Maps(atlas)
-    found = _aligned(every.fewer(AFFINE_EVERY), maps, settings=settings, oriented=oriented)
+    few = every.fewer(AFFINE_EVERY)
+    if start is None:
+        found = _aligned(few, maps, settings=settings, oriented=oriented)
+    else:
+        found = _staged(few, maps, start=start, stages=STAGES[KNOWN:], settings=settings)
     every = replace(every, bias=found.bias)
     if atlas.warps:
         found = _bent(every, maps, start=found, warps=atlas.warps, settings=settings)
         every = replace(every, bias=found.bias)
     look = _looked(every, maps, transform=found.transform, sd=0.0, settings=settings, warp=found.warp, near=True)
-    return replace(found, score=look.score)
+    return replace(found, score=look.score, told=look.gaussians.told(every.values, look.tissues))
 
 
 def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Placement:

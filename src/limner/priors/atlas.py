@@ -40,6 +40,7 @@ class Atlas:
         warps: how it may bend; None for an atlas that does not.
         warp: how it is bent to the scan it is for, if it is.
         kept: (P,) share of each part that lies inside the mask of the scan it is for; None for no scan in particular.
+        head: of the whole head in the same world, its classes being tissues; None if only the brain is known.
 
     Source: the spatial prior of Van Leemput et al. 1999 and of Yu et al. 2020 (SAE), p(s) = prod_j p_j(s_j).
     """
@@ -52,6 +53,7 @@ class Atlas:
     warps: Warps | None = None
     warp: Warp | None = None
     kept: Tensor | None = None
+    head: Atlas | None = None
 
     @cached_property
     def part_of(self) -> Array:
@@ -186,12 +188,20 @@ class Placement:
             one scan.
         warp: how the atlas bends after that, if it does.
         bias: the scan's gain, if it has one: intensities that may be negative have none.
+        told: how much the atlas tells of the scan's intensities beyond their histogram, nats per voxel: next to nothing
+            where it does not lie right, or where there is nothing to see.
     """
 
     transform: Array
     score: float
     warp: Warp | None = None
     bias: Bias | None = None
+    told: float = 0.0
+
+    @property
+    def scale(self) -> float:
+        """How many times as large as the atlas the scan is, in length."""
+        return 1 / float(np.cbrt(abs(np.linalg.det(self.transform))))
 
     def before(self, change: Array) -> Placement:
         """Return the same in another world of the scan, (4, 4) from which to this one is given."""

@@ -22,6 +22,8 @@ from limner.space.labels import REST
 #: Gaussian sd in mm that one map alone is blurred with: as in the first atlas of Yu et al. 2020, and less if it may
 #: bend, which brings it nearer to the scan and needs edges to go by.
 BLUR_OF_ONE, BLUR_OF_ONE_THAT_BENDS = 3.0, 1.5
+#: Voxels of the atlas of the head, and how far it reaches around the brain's, mm.
+HEAD_SPACING, AROUND = 2.0, 30.0
 
 
 def build_atlas(
@@ -31,7 +33,7 @@ def build_atlas(
     spacing: float = 1.0,
     blur: float | None = None,
     window: int = 3,
-    keep_outside: bool = False,
+    keep_outside: bool = True,
     bends: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Atlas:
@@ -47,7 +49,8 @@ def build_atlas(
         spacing: of the atlas in mm, isotropic.
         blur: Gaussian sd in mm; None: for one map 1.5 mm, or 3 mm if it does not bend, and none for several.
         window: edge in voxels of the neighbour table's window, odd, 3 to 21.
-        keep_outside: keep what the table ties to the background (skull, skin, eyes) as labels of their own.
+        keep_outside: keep what the table ties to the background (skull, skin, eyes), if the maps label it, in a coarser
+            atlas of the whole head, by which brains are found in it.
         bends: bend several maps to one another before they are averaged, and let the atlas bend as they did. One map
             alone is averaged with nobody, and bends by stiffness alone.
         progress: told each step in words.
@@ -61,9 +64,11 @@ def build_atlas(
     images, and pseudo-counts.
     """
     maps: list[LabelMap] = []
+    heads: list[LabelMap] = []
     for name, open_map in volumes.items():
         progress(f"reading {name}")
-        maps.append(_read(name, open_map(), table=table, keep_outside=keep_outside))
+        heads.append(_read(name, open_map(), table=table))
+        maps.append(_brain(heads[-1], table))
     present = np.array([np.bincount(one.rows.ravel(), minlength=len(table)) for one in maps])
     present[:, 0] += 1  # There is background around every map, if not in it.
     check.structures_missing(_structures_missing(present, table), len(maps))
@@ -83,19 +88,45 @@ def build_atlas(
     progress("averaging")
     sparse = SparseMaps.gathered(averages(maps, grid, labels=len(kept), sd=sd), grid.shape, labels=len(kept))
     record |= {"blur_mm": sd, "spacing_mm": spacing}
-    return Atlas(smaller, grid, sparse, NeighbourTable(counts, window), record, warps)
+    found = Atlas(smaller, grid, sparse, NeighbourTable(counts, window), record, warps)
+    if not keep_outside or all(head.rows.size == one.rows.size for head, one in zip(heads, maps, strict=True)):
+        return found
+    progress("averaging the heads")
+    heads = [replace(head, transform=one.transform, warp=one.warp) for head, one in zip(heads, maps, strict=True)]
+    return replace(found, head=_head(heads, table, around=found, sd=sd))
 
 
-def _read(name: str, volume: Volume, *, table: LabelTable, keep_outside: bool) -> LabelMap:
+def _head(heads: Sequence[LabelMap], table: LabelTable, *, around: Atlas, sd: float) -> Atlas:
+    """Return the atlas of the whole head around a brain's."""
+    present = np.flatnonzero(np.any([np.bincount(one.rows.ravel(), minlength=len(table)) for one in heads], axis=0))
+    smaller = table.subset(table.ids[present]).by_tissue()
+    heads = [replace(one, rows=_renumbered(one.rows, present)) for one in heads]
+    voxels = int(np.ceil(AROUND / HEAD_SPACING))
+    inner = around.grid.cropped(Box.around(around.maps.rows[0] > 0)).spaced(HEAD_SPACING)
+    grid = inner.cropped(Box.whole(inner.shape).grown(voxels))
+    sparse = SparseMaps.gathered(averages(heads, grid, labels=len(present), sd=sd), grid.shape, labels=len(present))
+    return Atlas(smaller, grid, sparse, warps=around.warps)
+
+
+def _read(name: str, volume: Volume, *, table: LabelTable) -> LabelMap:
     """Return a map as rows of the table, in RAS order and cropped to what is labelled."""
     check.label_map(volume.kind, f"label map '{name}'")
     volume = reoriented(volume, "RAS")
     rows: NDArray[Any] = table.rows(volume.data, name).astype(np.uint8 if len(table) <= 256 else np.uint16)
-    if not keep_outside:
-        rows = np.where(table.structure_of == 0, 0, np.arange(len(table))).astype(rows.dtype)[rows]
-    box = Box.around(rows > 0)
-    check.labelled(box.size, name)
-    return LabelMap(name, np.ascontiguousarray(rows[box.slices]), volume.grid.cropped(box), np.eye(4))
+    return _cropped(LabelMap(name, rows, volume.grid, np.eye(4)))
+
+
+def _brain(head: LabelMap, table: LabelTable) -> LabelMap:
+    """Return a map without what the table ties to the background."""
+    rows = np.where(table.structure_of == 0, 0, np.arange(len(table))).astype(head.rows.dtype)[head.rows]
+    return _cropped(replace(head, rows=rows))
+
+
+def _cropped(one: LabelMap) -> LabelMap:
+    """Return a map cropped to what is labelled."""
+    box = Box.around(one.rows > 0)
+    check.labelled(box.size, one.name)
+    return replace(one, rows=np.ascontiguousarray(one.rows[box.slices]), grid=one.grid.cropped(box))
 
 
 def _counts(one: LabelMap, table: LabelTable, *, window: int) -> NDArray[np.int64]:

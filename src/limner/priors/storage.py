@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from limner.space import Grid, LabelTable
 
 FORMAT = "limner prior 1"
 DESCRIPTION = "prior.json"
+#: What the names of the tensors of the whole head begin with.
+HEAD = "head_"
 TENSORS = "tensors.safetensors.xz"
 #: The prior that ships with the package.
 SHIPPED = Path(__file__).parents[1] / "atlases" / "brain"
@@ -57,6 +60,8 @@ def save_prior(atlas: Atlas, path: str | Path) -> str:
     tensors = atlas.maps.ragged()
     if atlas.neighbours is not None:
         tensors["neighbour_counts"] = np.asarray(atlas.neighbours.counts)
+    if atlas.head is not None:
+        tensors |= {HEAD + name: array for name, array in atlas.head.maps.ragged().items()}
     if atlas.warps is not None:
         tensors["modes"], tensors["mode_units"] = atlas.warps.stored()
     content = lzma.compress(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
@@ -98,12 +103,12 @@ def _described(atlas: Atlas) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "kind": "atlas",
-        "shape": list(atlas.grid.shape),
-        "affine": atlas.grid.affine.tolist(),
+        **_lattice(atlas.grid),
         "neighbours": None
         if neighbours is None
         else {"size": neighbours.size, "pseudo_windows": neighbours.pseudo_windows},
-        "warps": atlas.warps and {"shape": list(atlas.warps.grid.shape), "affine": atlas.warps.grid.affine.tolist()},
+        "warps": atlas.warps and _lattice(atlas.warps.grid),
+        "head": atlas.head and {**_lattice(atlas.head.grid), "table": atlas.head.table.as_dict()},
         "provenance": dict(atlas.provenance),
         "table": atlas.table.as_dict(),
     }
@@ -123,15 +128,32 @@ def _restored(path: Path, description: dict[str, Any]) -> Atlas:
         raise ValueError(str(error)) from error
     settings = description["neighbours"]
     neighbours = settings and NeighbourTable(tensors.pop("neighbour_counts"), **settings)
-    grid, bending = _grid(description), description.get("warps")
+    bending = description.get("warps")
     warps = bending and Warps.from_stored(_grid(bending), modes=tensors.pop("modes"), unit=tensors.pop("mode_units"))
-    table, maps = LabelTable.from_dict(description["table"]), SparseMaps.from_ragged(tensors)
+    whole = {name: tensors.pop(name) for name in list(tensors) if name.startswith(HEAD)}
+    head = description.get("head") and _mapped(
+        description["head"], {name.removeprefix(HEAD): array for name, array in whole.items()}
+    )
+    found = _mapped(description, tensors)
+    if neighbours and neighbours.classes != len(found.table.structures):
+        raise ValueError(f"the neighbour table has {neighbours.classes} classes, not {len(found.table.structures)}")
+    head = head and replace(head, warps=warps)
+    return replace(found, neighbours=neighbours, provenance=description["provenance"], warps=warps, head=head)
+
+
+def _mapped(description: dict[str, Any], tensors: dict[str, Any]) -> Atlas:
+    """Return the atlas of the maps that are stored."""
+    grid, table = _grid(description), LabelTable.from_dict(description["table"])
+    maps = SparseMaps.from_ragged(tensors)
     # The loops over voxels trust rows to be of the table, and read anything anywhere if they are not.
     if maps.shape != grid.shape or maps.rows.max() >= len(table):
         raise ValueError(f"{TENSORS} is of another grid or table than {DESCRIPTION}")
-    if neighbours and neighbours.classes != len(table.structures):
-        raise ValueError(f"the neighbour table has {neighbours.classes} classes, not {len(table.structures)}")
-    return Atlas(table, grid, maps, neighbours, description["provenance"], warps)
+    return Atlas(table, grid, maps)
+
+
+def _lattice(grid: Grid) -> dict[str, Any]:
+    """Return a grid, JSON-ready."""
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
 
 
 def _grid(description: dict[str, Any]) -> Grid:

@@ -201,6 +201,16 @@ class LabelTable:
         heads = [(structure, self[self.structure_id(structure)]) for structure in self.structures]
         return LabelTable(tuple(replace(head, name=structure) for structure, head in heads), self.structures)
 
+    def by_tissue(self) -> LabelTable:
+        """Return the table whose structures are tissues, those tied to the background being one each."""
+        labels = [
+            replace(label, structure=label.tissue)
+            if label.structure != BACKGROUND
+            else replace(label, tissue=label.name if label.id else label.tissue)
+            for label in self.labels
+        ]
+        return LabelTable(tuple(labels), tuple(dict.fromkeys(label.structure for label in labels)))
+
     def subset(self, ids: Iterable[int]) -> LabelTable:
         """Return the table of `ids` and the background alone.
 

@@ -121,5 +121,5 @@ class Materials:
         # The same points as when a scan is segmented.
         rng = np.random.default_rng(0)
         found = place_scan(scan.image, scan.mask, grid=scan.grid, atlas=self.prior, rng=rng, oriented=scan.oriented)
-        check.like_sized(1 / float(np.cbrt(abs(np.linalg.det(found.transform)))))
+        check.like_sized(found.scale)
         return found
