@@ -88,7 +88,7 @@ def test_misused(tmp_path: Path, arguments: list[str], complaint: str) -> None:
 
 def test_segment_writes_what_the_guide_says(out: Path) -> None:
     names = [f"{case}_t1_{kind}.nii.gz" for case in ("ann", "bob") for kind in ("labels", "uncertainty")]
-    assert whole(out) == sorted([*names, "manifest.json", "report.html", "volumes.csv"])
+    assert whole(out) == sorted([*names, "manifest.json", "qc.csv", "report.html", "volumes.csv"])
     manifest = json.loads((out / "manifest.json").read_text())
     assert [case["error"] for case in manifest["cases"]] == [None, None]
     assert manifest["prior"]["name"] == "prior"

@@ -104,7 +104,7 @@ def test_the_good_scan_is_finished(batch: tuple[Path, dict[str, str]]) -> None:
     out, said = batch
     assert set(said) == set(BAD_SCANS)
     assert whole(out) == [
-        "manifest.json", "report.html", "scan_labels.nii.gz", "scan_uncertainty.nii.gz", "volumes.csv",
+        "manifest.json", "qc.csv", "report.html", "scan_labels.nii.gz", "scan_uncertainty.nii.gz", "volumes.csv",
     ]  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_a_bad_scan_alone(home: Path, tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").touch()
     done = limner("segment", "scan.nii.gz", "--prior", home / "prior", "-o", "out", at=tmp_path)
     assert "is empty (0 bytes)" in refused(done)
-    assert whole(tmp_path / "out") == ["manifest.json", "report.html", "volumes.csv"]
+    assert whole(tmp_path / "out") == ["manifest.json", "qc.csv", "report.html", "volumes.csv"]
     done = limner("segment", "scan.nii.gz", "--prior", home / "prior", "-o", "labels.nii.gz", at=tmp_path)
     assert refused(done).startswith("limner: 'scan.nii.gz' is empty (0 bytes)")
     assert not (tmp_path / "labels.nii.gz").exists()

@@ -113,6 +113,8 @@ def test_the_mask_is_written_beside_the_labels(prior: Path, tmp_path: Path) -> N
         "id": "",
         "name": "intracranial",
         "structure": "intracranial",
+        "low_mm3": "",
+        "high_mm3": "",
         "volume_mm3": str(float(8 * mask.data.sum())),
     }
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

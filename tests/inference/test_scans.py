@@ -100,7 +100,7 @@ def test_a_scan_that_is_half_written_leaves_nothing(home: Path, tmp_path: Path, 
     (case,) = segment_scans([home / "scan.nii.gz"], tmp_path / "out", prior=home / "prior", options=options)
     assert "cannot be written" in case.error
     assert (case.labels, case.uncertainty) == ("", "")
-    assert tiny.whole(tmp_path / "out") == ["manifest.json", "volumes.csv"]
+    assert tiny.whole(tmp_path / "out") == ["manifest.json", "qc.csv", "volumes.csv"]
     assert listed(tmp_path / "out") == set()
 
 

@@ -69,8 +69,12 @@ def segment(
     )
     cases = _segmented(paths, out, prior=prior, model=model, options=chosen)
     if out.is_dir():
+        print(f"labels: {out}")
         _finish(cases, out)
-    print(f"labels: {out}")
+    else:
+        _tell(cases)
+        print(f"labels: {out}")
+        _leave(cases)
 
 
 def _segmented(
@@ -97,15 +101,31 @@ def _finish(cases: Sequence[Case], out: Path) -> None:
     """Tell what failed, write the report, and leave with the exit code that says so."""
     from limner.report import report_folder
 
+    _tell(cases)
+    print(f"report: {report_folder(out)}")
+    _leave(cases)
+
+
+def _tell(cases: Sequence[Case]) -> None:
+    """Print what is to be said of each scan."""
     for case in cases:
         for note in case.notes:
             print(f"{case.name}: {note}")
+        if case.verdict == "look":
+            print(f"{case.name}: look at it: {case.reason}")
+        if case.verdict == "fail":
+            print(f"limner: {case.name} is not to be believed: {case.reason}", file=sys.stderr)
         if case.error:
             print(f"limner: {case.name} failed: {case.error}", file=sys.stderr)
-    print(f"report: {report_folder(out)}")
+
+
+def _leave(cases: Sequence[Case]) -> None:
+    """Leave with the exit code that says what failed, if anything did."""
     failed = sum(case.error is not None for case in cases)
-    if failed:
-        raise typer.Exit(SOME_FAILED if failed < len(cases) else MISUSED)
+    if failed == len(cases):
+        raise typer.Exit(MISUSED)
+    if failed or any(case.verdict == "fail" for case in cases):
+        raise typer.Exit(SOME_FAILED)
 
 
 def _show_volumes(out: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from limner import check
 from limner.files import is_volume, open_volume, replacing, save_volume, suffix
 from limner.files.names import case_names
 from limner.inference.approach import Approach, approach
+from limner.inference.quality import Quality
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
 from limner.methods.storage import PRIOR, Model, load_model, model_hash
@@ -29,6 +30,8 @@ from limner.space import Volume
 
 MANIFEST = "manifest.json"
 VOLUMES = "volumes.csv"
+VERDICTS = "qc.csv"
+COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3")
 MIXTURE = "mixture"
 #: What to cite, by method.
 CITATIONS = {
@@ -52,6 +55,8 @@ class Case:
         mask: file name in the output folder, if the brain was found in a head.
         orientation: where the scan's axes lead, if its file does not say.
         notes: what was tolerated, and how well the scan was aligned.
+        verdict: whether to believe the labels: "pass", "look" or "fail"; nothing if there is no telling.
+        reason: of a verdict that is no pass.
         error: why it failed, if it did.
         seconds: time taken.
     """
@@ -63,6 +68,8 @@ class Case:
     mask: str = ""
     orientation: str | None = None
     notes: tuple[str, ...] = ()
+    verdict: str = ""
+    reason: str = ""
     error: str | None = None
     seconds: float = 0.0
 
@@ -95,7 +102,7 @@ def segment_scans(
     options: Options | None = None,
     progress: Callable[[str, str], None] = lambda *_: None,
 ) -> list[Case]:
-    """Segment scans into a folder: labels and uncertainty for each, `volumes.csv` and `manifest.json` for all.
+    """Segment scans into a folder: labels and uncertainty for each, tables of volumes and verdicts, and a manifest.
 
     A scan that fails is recorded with its reason, and the others go on. The tables are up to date after every scan.
 
@@ -120,7 +127,7 @@ def segment_scans(
         _make_folder(out.parent)
         found = work.segmented(scans[0], progress=lambda step: progress(out.name, step))
         save_volume(found.labels, out)
-        return [Case(out.name, str(scans[0].absolute()), labels=str(out))]
+        return [_believed(Case(out.name, str(scans[0].absolute()), labels=str(out)), found)]
     names = case_names(scans)
     run = _Run(out, work)
     for name, path in zip(names, scans, strict=True):
@@ -195,6 +202,7 @@ class _Run:
         self.out, self.work = out, work
         self.cases: list[Case] = []
         self.rows: list[dict[str, Any]] = []
+        self.judged: list[dict[str, Any]] = []
         _make_folder(out)
         self._write_tables()
 
@@ -228,15 +236,14 @@ class _Run:
         _save(maps | {self.out / uncertainty: found.uncertainty, self.out / labels: found.labels})
         self.rows += [{"case": case.name, **row} for row in found.volumes()]
         notes = (_told(found.placement),) if found.placement else ()
-        case = replace(case, labels=labels, uncertainty=uncertainty, mask=mask)
+        self.judged.append({"case": case.name, **_judged(found)})
+        case = _believed(replace(case, labels=labels, uncertainty=uncertainty, mask=mask), found)
         return replace(case, orientation=found.orientation, notes=notes)
 
     def _write_tables(self) -> None:
-        """Write `volumes.csv` and `manifest.json`, each whole or not at all."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["case", "id", "name", "structure", "volume_mm3"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
+        """Write `volumes.csv`, `qc.csv` and `manifest.json`, each whole or not at all."""
+        volumes = _csv(["case", *COLUMNS], self.rows)
+        judged = _csv(["case", "verdict", "reason", *(measure.name for measure in fields(Quality))], self.judged)
         manifest = {
             "limner": version("limner"),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -244,9 +251,31 @@ class _Run:
             "cases": [asdict(case) for case in self.cases],
         }
         content = json.dumps(manifest, indent=1, default=str) + "\n"
-        for name, words in ((VOLUMES, text.getvalue()), (MANIFEST, content)):
+        for name, words in ((VOLUMES, volumes), (VERDICTS, judged), (MANIFEST, content)):
             with replacing(self.out / name) as temporary:
                 temporary.write_text(words, encoding="utf-8")
+
+
+def _believed(case: Case, found: Segmentation) -> Case:
+    """Return a case with the verdict on it."""
+    return replace(case, verdict=found.quality.verdict, reason=found.quality.reason) if found.quality else case
+
+
+def _judged(found: Segmentation) -> dict[str, Any]:
+    """Return the verdict on a scan, its reason, and what was measured."""
+    if found.quality is None:
+        return {}
+    measures = {name: round(value, 4) for name, value in asdict(found.quality).items()}
+    return {"verdict": found.quality.verdict, "reason": found.quality.reason, **measures}
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as comma-separated values."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _told(placement: Placement) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,6 +15,8 @@ from torch import Tensor
 from limner import check
 from limner.data.scan import Preparation, Scan, found_axes, lost_orientation, prepared, shows_head
 from limner.inference.approach import OUTLIERS, Approach, approach
+from limner.inference.quality import Quality, quality
+from limner.inference.volumes import volume_intervals
 from limner.methods.mixture import Mixture
 from limner.methods.placement import place_scan
 from limner.methods.storage import Model
@@ -24,6 +26,7 @@ from limner.space import Array, Grid, LabelTable, Volume
 
 #: Name of the volume inside the skull.
 INTRACRANIAL = "intracranial"
+NOTHING = (0.0, 0.0)
 
 Step: TypeAlias = Callable[[str], None]
 
@@ -40,6 +43,8 @@ class Segmentation:
         grid: the scan's, with its axes as they were given or found: what the placement starts from.
         orientation: where the scan's axes lead, as given or found; None if its file says so.
         table: names the ids.
+        intervals: of each label's volume, mm3, by its id: 95 %.
+        quality: what tells whether to believe it; None for a model without a prior.
         mask: 1 where brain and the fluid around it were found in a head with its skull; None if they were known.
     """
 
@@ -50,12 +55,14 @@ class Segmentation:
     grid: Grid
     orientation: str | None
     table: LabelTable
+    intervals: Mapping[int, tuple[float, float]]
+    quality: Quality | None
     mask: Volume | None = None
 
     def volumes(self) -> list[dict[str, Any]]:
-        """Return the id, name, structure and volume in mm3 of every label of the table but the background.
+        """Return the id, name, structure, volume in mm3 and its 95 % interval of every label but the background.
 
-        The volume inside the skull, if it was found, comes last, and has no id.
+        The volume inside the skull, if it was found, comes last, and has neither id nor interval.
         """
         found, counts = np.unique(self.labels.data, return_counts=True)
         voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
@@ -66,12 +73,15 @@ class Segmentation:
                 "name": label.name,
                 "structure": label.structure,
                 "volume_mm3": round(voxels.get(label.id, 0) * size, 3),
+                "low_mm3": round(self.intervals.get(label.id, NOTHING)[0], 3),
+                "high_mm3": round(self.intervals.get(label.id, NOTHING)[1], 3),
             }
             for label in self.table.labels[1:]
         ]
         if self.mask:
             volume = round(np.count_nonzero(self.mask.data) * size, 3)
-            rows.append({"id": "", "name": INTRACRANIAL, "structure": INTRACRANIAL, "volume_mm3": volume})
+            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "")
+            rows.append(row | {"name": INTRACRANIAL, "structure": INTRACRANIAL, "volume_mm3": volume})
         return rows
 
 
@@ -117,7 +127,8 @@ def segment_volume(
     progress("predicting")
     prediction = _predicted(make, how, scan=scan, placement=placement)
     progress("labelling")
-    ids = how.identified(how.segmenter.segment(prediction[None])[0], _placed(scan, how, placement=placement))
+    identified = partial(how.identified, placed=_placed(scan, how, placement=placement))
+    ids = identified(how.segmenter.segment(prediction[None])[0])
     return Segmentation(
         labels=Volume(scan.pasted(ids), image.grid, "labels", image.header),
         uncertainty=_pasted(scan, _entropy(prediction)),
@@ -126,6 +137,8 @@ def segment_volume(
         grid=scan.believed,
         orientation=scan.believed.orientation if scan.oriented and lost_orientation(image) else None,
         table=how.table,
+        intervals=volume_intervals(prediction, identified=identified, voxel=scan.native.voxel_volume),
+        quality=quality(scan, placement, atlas=how.atlas) if placement and how.atlas else None,
         mask=head.mask if head else None,
     )
 

@@ -20,6 +20,8 @@ class CaseReport:
         reference: labels to compare with, shown beside.
         scores: of the labels against the reference, as `evaluation.evaluate` gives them.
         notes: what was tolerated, and how the scan was aligned.
+        verdict: whether to believe it: "pass", "look", "fail", or nothing.
+        reason: of a verdict that is no pass.
         error: why the scan failed, if it did.
         seconds: time it took.
     """
@@ -31,5 +33,12 @@ class CaseReport:
     reference: Volume | None = None
     scores: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
+    verdict: str = ""
+    reason: str = ""
     error: str | None = None
     seconds: float | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is to be made of the scan: it failed, or its labels are not to be believed."""
+        return f"not to be believed: {self.reason}" if self.error is None and self.verdict == "fail" else self.error

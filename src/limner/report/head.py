@@ -108,7 +108,11 @@ def _overview(outcomes: Sequence[Outcome]) -> str:
 def _line(outcome: Outcome, *, scored: bool) -> str:
     """Return a scan's line of the overview."""
     case = outcome.case
-    result = "done" if case.error is None else f'<span class="bad">failed: {escape(case.error)}</span>'
+    result = case.verdict or "done"
+    if case.trouble is not None:
+        result = f'<span class="bad">failed: {escape(case.trouble)}</span>'
+    elif case.reason:
+        result += f": {escape(case.reason)}"
     if case.error is None and case.notes:
         result += f", {len(case.notes)} note{'s' * (len(case.notes) > 1)}"
     time = "" if case.seconds is None else f"{case.seconds:.0f} s"

@@ -88,7 +88,16 @@ def _entry(case: Mapping[str, Any], folder: Path) -> Entry:
     files = {layer: folder / case[layer] for layer in FILES if layer in needed or case[layer]}
     notes, seconds = tuple(map(str, case["notes"])), float(case["seconds"])
     return Entry(
-        CaseReport(str(case["name"]), notes=notes, error=case["error"], seconds=seconds), files, case.get("orientation")
+        CaseReport(
+            str(case["name"]),
+            notes=notes,
+            verdict=str(case.get("verdict", "")),
+            reason=str(case.get("reason", "")),
+            error=case["error"],
+            seconds=seconds,
+        ),
+        files,
+        case.get("orientation"),
     )
 
 

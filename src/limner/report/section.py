@@ -66,10 +66,12 @@ def section(case: CaseReport, key: str, *, table: LabelTable) -> tuple[str, Outc
 def _opening(case: CaseReport, *, key: str) -> str:
     """Return how a part begins: the name, the error and the notes."""
     time = "" if case.seconds is None else f"<small>{case.seconds:.0f} s</small>"
-    error = "" if case.error is None else f'<p class="error">{escape(case.error)}</p>'
+    error = "" if case.trouble is None else f'<p class="error">{escape(case.trouble)}</p>'
+    if case.verdict == "look":
+        error += f'<p class="doubt">look: {escape(case.reason)}</p>'
     notes = "".join(f"<li>{escape(note)}</li>" for note in case.notes)
     return (
-        f'<section class="case{" failed" if case.error else ""}" id="{key}">'
+        f'<section class="case{" failed" if case.trouble else ""}" id="{key}">'
         f"<header><h2>{escape(case.name)}</h2>{time}</header>{error}"
         + (f'<ul class="notes">{notes}</ul>' if notes else "")
     )
