@@ -130,7 +130,7 @@ def line(name: str, found: dict[str, Any]) -> str:
     """Return a scan's row."""
     if "refused" in found:
         return f"| {name} | refused |" + " |" * len(RANGES)
-    values = " | ".join(f"{found[measure]:.2f}" for measure in RANGES)
+    values = " | ".join(f"{found[measure]:.3f}" for measure in RANGES)
     return f"| {name} | {Quality(**found).verdict} | {values} |"
 
 

@@ -14,7 +14,7 @@ from limner.methods.placement import place_scan
 from limner.priors.atlas import Atlas
 from limner.space import Array, Volume
 
-GOOD = Quality(0.5, 0.3, 1.05, 0.9, 1.1, 0.6, 2.0)
+GOOD = Quality(0.5, 0.3, 1.05, 0.9, 1.1, 0.01, 0.6, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_every_measure_can_be_odd(name: str) -> None:
         if not np.isfinite(usual) or usual == possible:
             continue
         between, beyond = (
-            replace(GOOD, **{name: value}) for value in ((usual + possible) / 2, possible + outside * 0.01)
+            replace(GOOD, **{name: value}) for value in ((usual + possible) / 2, possible + outside * 1e-3)
         )
         assert (between.verdict, beyond.verdict) == ("look", "fail")
         assert name.replace("_", " ") in between.reason

@@ -44,6 +44,7 @@ RANGES = {
     ),
     "smallest_scale": Range((0.7, np.inf), (0.55, np.inf), "the scan is far smaller than the prior along one axis"),
     "largest_scale": Range((0, 1.4), (0, 1.8), "", "the scan is far larger than the prior along one axis"),
+    "sides_nats": Range((0, np.inf), (-0.005, np.inf), "left and right look swapped"),
     "smallest_jacobian": Range((0.3, np.inf), (0.15, np.inf), "the prior was shrunk beyond what people differ by"),
     "largest_jacobian": Range((0, 4.0), (0, 6.0), "", "the prior was stretched beyond what people differ by"),
 }
@@ -59,6 +60,7 @@ class Quality:
         filled: volume of what the prior shows inside the mask, the affine scale taken out, relative to the prior's.
         smallest_scale: size of the scan relative to the prior along the axis where it is least.
         largest_scale: the same where it is most.
+        sides_nats: by how much the scan is likelier, per voxel, than with left and right swapped.
         smallest_jacobian: by how much bending shrinks a piece of the prior at most.
         largest_jacobian: the same for growing.
     """
@@ -68,6 +70,7 @@ class Quality:
     filled: float
     smallest_scale: float
     largest_scale: float
+    sides_nats: float = 0.0
     smallest_jacobian: float = 1.0
     largest_jacobian: float = 1.0
 
@@ -92,7 +95,7 @@ class Quality:
             if not _within(value, one.usual):
                 high = value > one.usual[1]
                 words, limit = (one.high, f"below {one.usual[1]:g}") if high else (one.low, f"above {one.usual[0]:g}")
-                yield f"{words} ({name.replace('_', ' ')} {value:.2f}, usually {limit})"
+                yield f"{words} ({name.replace('_', ' ')} {value:.3g}, usually {limit})"
 
 
 def quality(scan: Scan, placement: Placement, *, atlas: Atlas) -> Quality:
@@ -104,6 +107,7 @@ def quality(scan: Scan, placement: Placement, *, atlas: Atlas) -> Quality:
         "filled": _filled(scan, placement, atlas=atlas),
         "smallest_scale": float(scales[-1]),
         "largest_scale": float(scales[0]),
+        "sides_nats": placement.sides,
     }
     if placement.warp:
         jacobian = placement.warp.jacobian()

@@ -125,7 +125,8 @@ def place_scan(
     where they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would
     decide alone, and small deep structures would be off by a millimetre or two. Then it bends in the same way, every
     voxel counting the same: what is seen of a small structure must not outweigh the stiffness around it. Between the
-    stages the gain is found that makes each tissue look the same everywhere.
+    stages the gain is found that makes each tissue look the same everywhere. The mirror image is tried too, so that a
+    scan whose left and right were swapped can be told.
 
     Args:
         image: (C, *S) intensities.
@@ -145,6 +146,14 @@ def place_scan(
         found = _aligned(few, maps, settings=settings, oriented=oriented)
     else:
         found = _staged(few, maps, start=start, stages=STAGES[KNOWN:], settings=settings)
+    mirrored = _staged(
+        replace(few, bias=found.bias),
+        maps,
+        start=_mirror(atlas.grid) @ found.transform,
+        stages=STAGES[KNOWN:],
+        settings=settings,
+    )
+    found = replace(found, sides=found.score - mirrored.score)
     every = replace(every, bias=found.bias)
     if atlas.warps:
         found = _bent(every, maps, start=found, warps=atlas.warps, settings=settings)
@@ -313,6 +322,13 @@ def _balanced(parts: Tensor, class_of: Tensor) -> Tensor:
     classes = torch.zeros(int(class_of.max()) + 1, parts.shape[1]).index_add_(0, class_of, parts)
     weights = (classes / classes.sum(1, keepdim=True).clamp_min(1e-6)).sum(0)
     return weights / weights.sum()
+
+
+def _mirror(grid: Grid) -> Array:
+    """Return the map (4, 4) that swaps left and right about the middle of a grid."""
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = 2 * grid.centre[0]
+    return mirror
 
 
 def _turns() -> list[Array]:
