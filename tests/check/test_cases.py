@@ -74,6 +74,13 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.channel_covers(0.04, "anna"),
+        (
+            "a channel of 'anna' covers 4% of its image; expected another image of the same person in the same place: "
+            "see where both lie with `limner check`, and register them if they were moved"
+        ),
+    ),
+    (
         lambda: check.like_sized(4.321),
         (
             "the prior fits the scan only at 4.3 times its size; expected a third to three times: "

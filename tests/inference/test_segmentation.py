@@ -181,3 +181,12 @@ def test_a_prior_of_something_else_is_refused(atlas: Atlas) -> None:
     giant = Volume(scan.data, Grid(scan.grid.shape, np.diag([10, 10, 10, 1])), "image")
     with pytest.raises(InputError, match=r"fits the scan only at 4\.\d times its size; expected a third to three"):
         segment_volume(giant, prior=atlas)
+
+
+def test_a_channel_of_another_place_is_refused(atlas: Atlas) -> None:
+    scan = tiny.image()
+    far = np.eye(4)
+    far[0, 3] = 30
+    moved = Volume(scan.data, scan.grid.moved(far), "image")
+    with pytest.raises(InputError, match="a channel of 'the scan' covers 25% of its image"):
+        segment_volume(scan, prior=atlas, channels=[moved])

@@ -134,3 +134,14 @@ def test_volumes_agree_with_their_grid_and_kind() -> None:
         Volume(np.zeros((2, 3, 4)), grid, "mask")
     with pytest.raises(InputError, match=r"'volume' has 4 dimensions, shape \(2, 3, 4, 5\)"):
         Volume(np.zeros((2, 3, 4, 5)), grid, "image")
+
+
+def test_a_grid_covers_what_its_voxels_fill() -> None:
+    grid = Grid((8, 10, 12), np.diag([2.0, 1.0, 3.0, 1.0]))
+    assert grid.covered(grid) == 1
+    shift = np.eye(4)
+    shift[0, 3] = 8
+    assert grid.covered(grid.moved(shift)) == pytest.approx(0.5, abs=0.05)
+    shift[0, 3] = 100
+    assert grid.covered(grid.moved(shift)) == 0
+    assert grid.covered(grid.cropped(Box((0, 0, 0), (8, 10, 3)))) == pytest.approx(0.25, abs=0.05)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from limner.check.cases import (
     brain_found,
+    channel_covers,
     found_orientation,
     has_background,
     large_brain,
@@ -120,6 +121,7 @@ __all__ = [
     "another_recipe",
     "brain_found",
     "cases_differ",
+    "channel_covers",
     "checkpoint_damaged",
     "checkpoint_of_another_method",
     "checkpoint_version",

@@ -134,6 +134,19 @@ def brain_found(volume: float) -> None:
         )
 
 
+def channel_covers(share: float, case: str) -> None:
+    """Refuse a channel that covers less than half of its image.
+
+    Raises:
+        InputError: with the share.
+    """
+    if share < 0.5:
+        raise InputError(
+            f"a channel of '{case}' covers {share:.0%} of its image; expected another image of the same person in the "
+            "same place: see where both lie with `limner check`, and register them if they were moved"
+        )
+
+
 def large_brain(litres: float) -> InputWarning:
     """Word a foreground that is larger than any brain."""
     return InputWarning(

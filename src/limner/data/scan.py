@@ -152,7 +152,7 @@ def prepared(
 
     Raises:
         InputError: for an image that has no background and no mask, labels or a mask on another grid, an empty mask,
-            or labels that the table does not know.
+            labels that the table does not know, or a channel that shows little of what the image shows.
     """
     preparation = preparation or Preparation()
     lost = lost_orientation(image)
@@ -226,9 +226,14 @@ class _Frame:
         return self._upright(replace(along, grid=self.believed)).data
 
     def channel(self, volume: Volume) -> Array:
-        """Return another image on the image's grid along canonical axes."""
+        """Return another image on the image's grid along canonical axes.
+
+        Raises:
+            InputError: if it shows little of what the image shows.
+        """
         if volume.grid.matches(self.image.grid):
             volume = replace(volume, grid=self.believed)
+        check.channel_covers(self.believed.covered(volume.grid), self.name)
         return resampled(self._upright(volume), self.turned.grid).data
 
     def classes(self, labels: Volume | None, table: LabelTable | None, *, box: Box) -> Tensor:

@@ -44,7 +44,7 @@ RANGES = {
     ),
     "smallest_scale": Range((0.7, np.inf), (0.55, np.inf), "the scan is far smaller than the prior along one axis"),
     "largest_scale": Range((0, 1.4), (0, 1.8), "", "the scan is far larger than the prior along one axis"),
-    "sides_nats": Range((0, np.inf), (-0.005, np.inf), "left and right look swapped"),
+    "sides_nats": Range((-0.012, np.inf), (-0.1, np.inf), "left and right look swapped"),
     "smallest_jacobian": Range((0.3, np.inf), (0.15, np.inf), "the prior was shrunk beyond what people differ by"),
     "largest_jacobian": Range((0, 4.0), (0, 6.0), "", "the prior was stretched beyond what people differ by"),
 }

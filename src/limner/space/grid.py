@@ -17,6 +17,8 @@ Array: TypeAlias = NDArray[Any]
 Kind: TypeAlias = Literal["image", "labels"]
 
 LETTERS = ("LR", "PA", "IS")
+#: Points along each axis at which it is looked how much of a grid another covers.
+COVERED_AT = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,13 @@ class Grid:
         affine[:-1, :-1] *= spacing / sizes
         affine[:-1, -1] = self.centre - affine[:-1, :-1] @ ((np.array(shape) - 1) / 2)
         return Grid(shape, affine)
+
+    def covered(self, by: Grid) -> float:
+        """Return the share of this grid's box that lies in another's, looked at on a lattice of points."""
+        steps = np.linspace(0, 1, COVERED_AT)
+        lattice = np.stack(np.meshgrid(*[steps] * self.dimensions, indexing="ij"), -1).reshape(-1, self.dimensions)
+        places = by.indices(self.world(lattice * (np.array(self.shape) - 1)))
+        return float(((places >= -0.5) & (places <= np.array(by.shape) - 0.5)).all(-1).mean())
 
     def distance(self, other: Grid) -> float:
         """Return the largest distance in mm between corresponding corners of two grids."""
