@@ -73,7 +73,31 @@ def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, c
         for method, volume in labels.items()
         for row in evaluate(volume, truth, table=table, case=case)
     ]
-    return {"rows": rows, "seconds": seconds, "score": found.placement.score}
+    return {"rows": rows, "seconds": seconds, "score": found.placement.score, "volumes": volumes(found, truth)}
+
+
+def volumes(found: Segmentation, truth: Volume) -> list[dict[str, object]]:
+    """Return each label's volume with its interval, and the reference's, mm3, for labels of the structures scored."""
+    ids, counts = np.unique(truth.data, return_counts=True)
+    reference = dict(zip(ids.tolist(), (counts * truth.grid.voxel_volume).tolist(), strict=True))
+    return [
+        {**row, "reference": reference[row["id"]]}
+        for row in found.volumes()
+        if row["structure"] in STRUCTURES and row["id"] in reference
+    ]
+
+
+def interval_text(cells: dict[tuple[str, str], dict], name: str) -> str:
+    """Return in words how many of the reference's volumes lie in the intervals, and how wide these are."""
+    rows = [row for (prior, _), stored in cells.items() if prior == name for row in stored.get("volumes", ())]
+    if not rows:
+        return ""
+    held = np.mean([row["low_mm3"] <= row["reference"] <= row["high_mm3"] for row in rows])
+    width = np.median([(row["high_mm3"] - row["low_mm3"]) / max(row["volume_mm3"], 1) for row in rows])
+    return (
+        f"## Volumes\n\nOf {len(rows)} volumes of the reference, left and right apart, {held:.0%} lie in the 95 % intervals of "
+        f"the mixture with the prior that ships; their median width is {width:.0%} of the volume.\n\n"
+    )
 
 
 def head_cell(scan: Path, *, reference: Path, brain: Path, case: str) -> dict[str, object]:
@@ -250,7 +274,7 @@ average does not bend. Median time of one scan, reading and writing left out: {s
 
 {table_text(cells, priors, metric="hd95")}
 
-{differences}{raw}## Mean Dice by person
+{differences}{raw}{interval_text(cells, "shipped")}## Mean Dice by person
 
 {person_text(cells, list(persons))}
 """
