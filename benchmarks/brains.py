@@ -95,8 +95,8 @@ def interval_text(cells: dict[tuple[str, str], dict], name: str) -> str:
     held = np.mean([row["low_mm3"] <= row["reference"] <= row["high_mm3"] for row in rows])
     width = np.median([(row["high_mm3"] - row["low_mm3"]) / max(row["volume_mm3"], 1) for row in rows])
     return (
-        f"## Volumes\n\nOf {len(rows)} volumes of the reference, left and right apart, {held:.0%} lie in the 95 % intervals of "
-        f"the mixture with the prior that ships; their median width is {width:.0%} of the volume.\n\n"
+        f"## Volumes\n\nOf {len(rows)} volumes of the reference, left and right apart, {held:.0%} lie in the 95 % "
+        f"intervals of the mixture with the prior that ships; their median width is {width:.0%} of the volume.\n\n"
     )
 
 
