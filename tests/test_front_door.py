@@ -43,7 +43,7 @@ def data(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder laid out like the real one: two people and two label maps, at 3 mm."""
     folder = tmp_path_factory.mktemp("data")
     names = {f"brains/person-{number}/brainmask.mgz": "image" for number in (1, 2)}
-    names |= {f"brains/person-{number}/aseg.mgz": "labels" for number in (1, 2)}
+    names |= {f"brains/person-{number}/aseg.mgz": "labels" for number in (1, 2)} | {"brains/person-1/T1.mgz": "image"}
     names |= {f"label_maps/map-0{number}.nii.gz": "labels" for number in (1, 2)}
     for name, kind in names.items():
         volume = open_volume(real_data / name, kind=kind)
@@ -80,7 +80,7 @@ def test_the_commands_of_the_readme(data: Path, tmp_path: Path) -> None:
     for name in (".venv", "recipes", "run/cache", "run/checkpoints"):
         shutil.rmtree(tmp_path / name)
     kinds = ("labels", "uncertainty")
-    first = {f"first/brainmask_{kind}.mgz" for kind in kinds}
+    first = {f"first/T1_{kind}.mgz" for kind in (*kinds, "mask")}
     every = {f"out/person-{number}_brainmask_{kind}.mgz" for number in (1, 2) for kind in kinds}
     learned = {f"learned/brainmask_{kind}.mgz" for kind in kinds}
     run = {f"run/{name}" for name in ("recipe.toml", "metrics.jsonl", "report.html")}
@@ -89,7 +89,7 @@ def test_the_commands_of_the_readme(data: Path, tmp_path: Path) -> None:
     tables = {
         f"{out}/{name}"
         for out in ("first", "out", "learned")
-        for name in ("volumes.csv", "manifest.json", "report.html")
+        for name in ("volumes.csv", "qc.csv", "manifest.json", "report.html")
     }
     prior = {"prior/prior.json", "prior/tensors.safetensors.xz"}
     files = first | every | learned | run | tables | prior
