@@ -103,6 +103,17 @@ def test_the_person_is_recognised(real_data: Path, brain: Segmentation) -> None:
 
 
 @pytest.mark.slow
+def test_a_head_as_it_comes_from_the_scanner(real_data: Path) -> None:
+    folder = real_data / "brains/person-5"
+    found = segment_volume(coarse(folder / "T1.mgz"))
+    assert mean_dice(found.labels, coarse(folder / "aseg.mgz", kind="labels")) > 0.77
+    inside, expected = found.mask.data > 0, coarse(folder / "brainmask.mgz").data > 0
+    assert 2 * np.count_nonzero(inside & expected) / (np.count_nonzero(inside) + np.count_nonzero(expected)) > 0.9
+    assert found.quality.verdict == "pass"
+    assert 1.0e6 < found.volumes()[-1]["volume_mm3"] < 1.6e6
+
+
+@pytest.mark.slow
 def test_stored_orientation_does_not_matter(scan: Volume, brain: Segmentation) -> None:
     turned = segment_volume(reoriented(scan, "RAS"))
     assert turned.labels.grid.orientation == "RAS"
