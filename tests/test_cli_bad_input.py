@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -361,3 +362,20 @@ def test_disk_full_while_building(home: Path, tmp_path: Path) -> None:
     assert "prior' cannot be written (File too large), and nothing was changed there" in line
     assert whole(tmp_path) == ["noise.nii.gz"]
     assert [path.name for path in tmp_path.iterdir()] == ["noise.nii.gz"]
+
+
+def test_a_blurred_scan_is_segmented_but_not_to_be_believed(home: Path, tmp_path: Path) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    blurred = np.where(labels().data > 0, np.maximum(gaussian_filter(image().data, 3), 1), 0)
+    saved(tmp_path / "blurred.nii.gz", blurred.astype(np.float32))
+    options = ("--prior", home / "prior", "-o")
+    done = limner("segment", tmp_path / "blurred.nii.gz", *options, tmp_path / "out", at=home)
+    assert re.search(r"blurred is not to be believed: .*\(\w+ [\d.]+, usually (above|below)", refused(done, code=1))
+    rows = (tmp_path / "out/qc.csv").read_text().splitlines()
+    assert rows[1].startswith("blurred,fail,")
+    html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert 'class="case failed"' in html
+    alone = limner("segment", tmp_path / "blurred.nii.gz", *options, tmp_path / "one.nii.gz", at=home)
+    assert "one.nii.gz is not to be believed" in refused(alone, code=1)
+    assert (tmp_path / "one.nii.gz").exists()

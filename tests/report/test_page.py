@@ -143,6 +143,20 @@ def test_failed_scans_say_why_and_the_others_are_shown(tmp_path: Path) -> None:
     assert page.count("svg") == 30
 
 
+def test_what_is_not_to_be_believed_is_shown_as_failed_and_doubt_as_doubt(tmp_path: Path) -> None:
+    scans = [
+        replace(head(), name="lost", verdict="fail", reason="half is missing"),
+        replace(head(), name="odd", verdict="look", reason="the prior was stretched"),
+        replace(head(), name="good", verdict="pass"),
+    ]
+    page = written(tmp_path / "report.html", *scans)
+    assert page.count("section", "failed") == 1
+    assert page.text.count("not to be believed: half is missing") == 2
+    assert page.text.count("look: the prior was stretched") == 2
+    assert page.count("p", "doubt") == 1
+    assert page.count("svg") == 90
+
+
 def test_a_scan_that_cannot_be_drawn_has_failed(tmp_path: Path) -> None:
     grid = Grid((3, 3, 3), np.eye(4))
     page = written(tmp_path / "report.html", replace(head(), image=Volume(np.ones(grid.shape), grid, "image")), head())
