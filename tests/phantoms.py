@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from limner.methods import placement
 from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
 from limner.priors.deformation import Smooth, Warps
@@ -64,6 +69,15 @@ def grid(spacing: float = 2.0, *, half: tuple[float, float, float] = (52, 50, 50
     affine = np.diag([spacing] * 3 + [1.0])
     affine[:3, 3] = [-spacing * (size - 1) / 2 for size in shape]
     return Grid(shape, affine)
+
+
+@contextmanager
+def hurried(*, inside: int) -> Iterator[None]:
+    """Place scans by fewer points and coarser maps than in earnest: quicker, and right to a millimetre or two."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in (("SPACING", 4.0), ("INSIDE", inside), ("OUTSIDE", 4000), ("AFFINE_EVERY", 1)):
+            patched.setattr(placement, name, value)
+        yield
 
 
 def labels(on: Grid, transform: Array | None = None, *, around: bool = False) -> Volume:

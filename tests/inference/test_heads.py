@@ -15,7 +15,6 @@ import phantoms
 from limner.check import InputError, InputWarning
 from limner.files import open_volume, save_volume
 from limner.inference import Segmentation, segment_scans, segment_volume
-from limner.methods import placement
 from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
 from limner.priors.storage import load_prior, save_prior
@@ -29,9 +28,7 @@ MOVE = phantoms.turned((5, -4, 6), (3, -5, 4))
 @pytest.fixture(autouse=True, scope="module")
 def _coarse() -> Iterator[None]:
     """Look at fewer points and coarser maps than in earnest."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in (("SPACING", 4.0), ("INSIDE", 15_000), ("OUTSIDE", 4000), ("AFFINE_EVERY", 1)):
-            patched.setattr(placement, name, value)
+    with phantoms.hurried(inside=15_000):
         yield
 
 

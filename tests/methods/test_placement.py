@@ -52,9 +52,7 @@ def to_prior(scan: Scan, found: Placement) -> Grid:
 @pytest.fixture(autouse=True, scope="module")
 def _coarse() -> Iterator[None]:
     """Look at fewer points and coarser maps than in earnest: seconds less, and right to a millimetre or two."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in (("SPACING", 4.0), ("INSIDE", 10_000), ("OUTSIDE", 4000), ("AFFINE_EVERY", 1)):
-            patched.setattr(placement, name, value)
+    with phantoms.hurried(inside=10_000):
         yield
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import phantoms
-from limner.methods import placement
 from limner.methods.stripping import find_brain
 from limner.priors.atlas import Atlas
 from limner.priors.averaging import build_atlas
@@ -22,9 +21,7 @@ TABLE = LabelTable.freesurfer().subset([*phantoms.IDS, 165, 258])
 @pytest.fixture(autouse=True, scope="module")
 def _coarse() -> Iterator[None]:
     """Look at fewer points and coarser maps than in earnest."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in (("SPACING", 4.0), ("INSIDE", 15_000), ("OUTSIDE", 4000), ("AFFINE_EVERY", 1)):
-            patched.setattr(placement, name, value)
+    with phantoms.hurried(inside=15_000):
         yield
 
 
