@@ -272,18 +272,21 @@ def machine() -> str:
     """Name the processor, its cores, and the versions that matter."""
     cpuinfo = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in _lines(cpuinfo) if line.startswith("model name")]
+    graphics = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
-    return f"{(names or [platform.processor()])[0]}, {os.cpu_count()} cores; {versions}, numba {numba.__version__}"
+    where = ", ".join([(names or [platform.processor()])[0], f"{os.cpu_count()} cores", *graphics])
+    return f"{where}; {versions}, numba {numba.__version__}"
 
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def report(repeats: int) -> str:
-    """Run every section and return the report."""
+def report(repeats: int, only: Sequence[str]) -> str:
+    """Run the sections and return the report."""
     before = os.getloadavg()[0]
-    tables = ["\n".join([f"## {title}", "", *section(repeats)]) for title, section in SECTIONS.items()]
+    chosen = {title: section for title, section in SECTIONS.items() if not only or title.startswith(tuple(only))}
+    tables = ["\n".join([f"## {title}", "", *section(repeats)]) for title, section in chosen.items()]
     after = os.getloadavg()[0]
     head = f"""# Speed
 
@@ -298,6 +301,7 @@ without its imports. Maps have {CLASSES} classes and {" x ".join(map(str, SHAPE)
 
 def main(
     repeats: Annotated[int, typer.Option(help="Runs of each way.")] = 5,
+    only: Annotated[list[str] | None, typer.Option(help="Sections, by the beginning of their titles.")] = None,
     output: Annotated[Path, typer.Option(help="The report.")] = Path(__file__).parent / "results/speed.md",
     peak_of: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -306,7 +310,7 @@ def main(
     if peak_of:
         print_peak(*json.loads(peak_of))
         return
-    text = report(repeats)
+    text = report(repeats, only or [])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text)
     sys.stdout.write(text)

@@ -1,7 +1,7 @@
 """Time one training step of SAE on 160 x 192 x 224 voxels: as published, and limner's ways.
 
 Every way runs in a fresh process, in turns; a process does one step that does not count. Before anything is timed, the
-terms that both formulations share must agree.
+terms that both formulations share must agree. Where there is a GPU, everything runs there.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ OPTIONS = {
     "same network, Gaussians": SAEOptions(network=SAME),
     "default network, Gaussians": SAEOptions(),
 }
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PUBLISHED, BARE = "as published", "bare convolutions of that network"
 APPLIED = "limner, default network, applied to the aligned scan, float32"
 WAYS = (
@@ -72,14 +73,15 @@ def loaded(folder: Path) -> tuple[Batch, DensePrior]:
     image, mask = (torch.from_numpy(stored[name])[None] for name in ("image", "mask"))
     world, present = torch.eye(4, dtype=torch.float64)[None], torch.full((1, 0), IGNORE)
     batch = Batch(image, torch.full(mask.shape, IGNORE), present, mask, world, ("person-7",))
-    return batch, DensePrior(atlas.parts, torch.from_numpy(stored["parts"]).movedim(-1, 0)[None], atlas.neighbours)
+    prior = DensePrior(atlas.parts, torch.from_numpy(stored["parts"]).movedim(-1, 0)[None], atlas.neighbours)
+    return batch.to(DEVICE), prior.to(DEVICE)
 
 
 def published_step(folder: Path) -> Callable[[], Any]:
     """Return what does one step as published."""
     batch, prior = loaded(folder)
-    network = UNet(1, prior.classes).to(memory_format=torch.contiguous_format)
-    decoder = nn.Conv3d(prior.classes, 1, 3, padding=1)
+    network = UNet(1, prior.classes).to(DEVICE, memory_format=torch.contiguous_format)
+    decoder = nn.Conv3d(prior.classes, 1, 3, padding=1).to(DEVICE)
     scene = _scene(batch, prior)
     optimiser = torch.optim.Adam([*network.parameters(), *decoder.parameters()])
     del batch, prior
@@ -95,11 +97,11 @@ def published_step(folder: Path) -> Callable[[], Any]:
 def bare_step(folder: Path, *, bits: str) -> Callable[[], Any]:
     """Return what runs the published network alone, forward and backward, in limner's layout."""
     batch, prior = loaded(folder)
-    network, image = UNet(1, prior.classes), batch.image
+    network, image = UNet(1, prior.classes).to(DEVICE), batch.image
     del batch, prior
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bits == "bf16"):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=bits == "bf16"):
             scores = network(image)
         scores.backward(torch.ones_like(scores))
 
@@ -109,13 +111,13 @@ def bare_step(folder: Path, *, bits: str) -> Callable[[], Any]:
 def limner_step(folder: Path, *, name: str, bits: str) -> Callable[[], Any]:
     """Return what does one step as limner does."""
     batch, prior = loaded(folder)
-    method = SAE(Task(1, prior.classes), OPTIONS[name])
+    method = SAE(Task(1, prior.classes), OPTIONS[name]).to(DEVICE)
     optimiser = torch.optim.AdamW(method.parameters())
 
     def step() -> None:
         optimiser.zero_grad()
         losses = method.losses(batch, DensePrior(prior.parts, prior.probability, prior.neighbours))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bits == "bf16"):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=bits == "bf16"):
             _, terms = next(losses)
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()
@@ -126,13 +128,13 @@ def limner_step(folder: Path, *, name: str, bits: str) -> Callable[[], Any]:
 def applied_step(folder: Path) -> Callable[[], Any]:
     """Return what labels the scan, once it is aligned: the prior brought to its grid, the network, the likeliest."""
     (batch, _), atlas = loaded(folder), load_prior(SHIPPED)
-    grid = Grid(tuple(batch.mask.shape[1:]), np.load(folder / "scan.npz")["world"])
-    method = SAE(Task(1, len(atlas.table.structures)), OPTIONS["default network, Gaussians"]).eval()
+    grid, mask = Grid(tuple(batch.mask.shape[1:]), np.load(folder / "scan.npz")["world"]), batch.mask[0].cpu()
+    method = SAE(Task(1, len(atlas.table.structures)), OPTIONS["default network, Gaussians"]).to(DEVICE).eval()
 
     @torch.no_grad()
     def step() -> None:
-        seen = atlas.within(batch.mask[0], grid)
-        method.predict(batch.image, DensePrior.of(seen, grid), mask=batch.mask).argmax(1)
+        prior = DensePrior.of(atlas.within(mask, grid), grid).to(DEVICE)
+        method.predict(batch.image, prior, mask=batch.mask).argmax(1)
 
     return step
 
@@ -141,7 +143,8 @@ def agree(folder: Path) -> None:
     """Stop where the terms that both formulations share differ: those of prior and neighbours, over all voxels."""
     batch, prior = loaded(folder)
     everywhere = Batch(batch.image, batch.labels, batch.present, torch.ones_like(batch.mask), batch.world, batch.case)
-    method = SAE(Task(1, prior.classes), OPTIONS["same network and decoder"].model_copy(update={"support": 1e-8}))
+    options = OPTIONS["same network and decoder"].model_copy(update={"support": 1e-8})
+    method = SAE(Task(1, prior.classes), options).to(DEVICE)
     with torch.no_grad():
         _, ours = next(method.losses(everywhere, prior))
         theirs = published.terms(method.network, method.decoder.convolution, _scene(batch, prior))
@@ -173,17 +176,26 @@ def measure(way: str, folder: Path, *, repeats: int) -> dict[str, float]:
         keep_memory()
         name = way.removeprefix("limner, ").removesuffix(f", {bits}")
         step = bare_step(folder, bits=bits) if way.startswith(BARE) else limner_step(folder, name=name, bits=bits)
-    step()
+    _finished(step)
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        step()
+        _finished(step)
         seconds.append(time.perf_counter() - began)
     return {"seconds": statistics.median(seconds), "peak": _peak() - before}
 
 
+def _finished(step: Callable[[], Any]) -> None:
+    """Do a step, and wait for the GPU to be done with it."""
+    step()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def _peak() -> float:
-    """Return the most memory that this process has held so far, GB."""
+    """Return the most memory that this process has held so far, of the GPU's if there is one, GB."""
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 

@@ -117,6 +117,18 @@ def test_voxels_that_nobody_labelled_teach_nothing(variant: Variant) -> None:
 
 
 @in_two_and_three
+def test_everything_is_made_where_the_batch_is(variant: Variant, dimensions: int) -> None:
+    """What is made without naming a device lands, here, where nothing can be computed with it."""
+    batch, prior = seen(1, 2, dimensions=dimensions)
+    method = made(variant, dimensions=dimensions)
+    with torch.device("meta"):
+        terms = lost(method, batch, prior)
+        summed(terms).backward()
+        predictions = [method.predict(batch.image, prior, mask=mask) for mask in (batch.mask, None)]
+    assert all(value.device == batch.image.device for value in (*terms.values(), *predictions))
+
+
+@in_two_and_three
 def test_the_order_of_a_batch_does_not_matter(variant: Variant, dimensions: int) -> None:
     method = made(variant, dimensions=dimensions)
     found = [lost(method, *seen(*people, dimensions=dimensions)) for people in ((1, 2, 4), (4, 1, 2))]

@@ -272,7 +272,8 @@ def _started(values: Tensor, prior: Tensor, *, tissue_of: Tensor) -> Gaussians:
     weights = weights / weights.sum(1, keepdim=True)
     means = weights @ values.T
     covariances = _covariances(values, weights, means=means) + _smallest(values)
-    rank = torch.cat([torch.arange(count) - (count - 1) / 2 for count in torch.bincount(tissue_of).tolist()]).to(means)
+    counts = torch.bincount(tissue_of).tolist()
+    rank = torch.cat([torch.arange(count, device=means.device) - (count - 1) / 2 for count in counts]).to(means)
     lengths, axes = torch.linalg.eigh(covariances)
     spread = (axes[:, :, -1] * lengths[:, -1:].sqrt())[tissue_of]
     shares = 1 / torch.bincount(tissue_of)[tissue_of]

@@ -237,7 +237,7 @@ def _messages(q: Tensor, table: NeighbourTable) -> Tensor:
         if table.size == 3 and q.ndim == 5 and q.dtype == torch.float32 and q.stride(1) == 1:
             return _convolved(q, table)
         sums = _neighbour_sums(q, table.size)
-        return _mix(sums, torch.as_tensor(-2 * table.potential).to(sums))
+        return _mix(sums, torch.as_tensor(-2 * table.potential, dtype=sums.dtype, device=sums.device))
 
 
 def _convolved(q: Tensor, table: NeighbourTable) -> Tensor:
@@ -245,7 +245,10 @@ def _convolved(q: Tensor, table: NeighbourTable) -> Tensor:
     costs = torch.as_tensor(-2 * table.potential, dtype=q.dtype, device=q.device)
     kernel = costs[:, :, None, None, None].repeat(1, 1, 3, 3, 3)
     kernel[:, :, 1, 1, 1] = 0
-    return torch.nn.functional.conv3d(q, kernel.contiguous(memory_format=torch.channels_last_3d), padding=1)
+    kernel = kernel.contiguous(memory_format=torch.channels_last_3d)
+    # A GPU would round to 10 bits (TF32) what is to be summed exactly.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return torch.nn.functional.conv3d(q, kernel, padding=1)
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
