@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import learned
 import numpy as np
@@ -202,12 +206,67 @@ def person_text(cells: dict[tuple[str, str], dict], persons: Sequence[str]) -> s
     return "\n".join(lines)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return what was stored."""
+    return json.loads(path.read_text())
+
+
 def machine() -> str:
     """Return the processor, threads and versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     return f"{processor}, {threads}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def keep(path: Path, found: Callable[[], dict[str, object]]) -> None:
+    """Compute a cell and store it, unless it is."""
+    if not path.exists():
+        content = json.dumps(found())
+        path.write_text(content)
+
+
+def all_done(jobs: dict[str, Callable[[], object]], *, workers: int) -> None:
+    """Do jobs in several processes, and tell of each that ends; one that fails ends all."""
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        names = {pool.submit(job): name for name, job in jobs.items()}
+        for done in as_completed(names):
+            done.result()
+            print(names[done], flush=True)
+
+
+def fill(priors: Sequence[str], *, data: Path, work: Path, workers: int) -> None:
+    """Compute the cells that are missing, of stripped brains with each prior and of heads with the one that ships."""
+    jobs: dict[str, Callable[[], object]] = {}
+    for name in priors:
+        folder = prior_folder(name, data=data, work=work)
+        for person, (scan, reference, letters) in scans(data).items():
+            job = partial(cell, folder, scan, reference=reference, orientation=letters, case=person)
+            jobs[f"{name}, {person}"] = partial(keep, work / f"cell-{name}-{person}.json", job)
+    for person in [*scans(data)][:5] if "shipped" in priors else []:
+        brain = data / "brains" / person
+        names = {"reference": brain / "aseg.mgz", "brain": brain / "brainmask.mgz"}
+        job = partial(head_cell, brain / "T1.mgz", **names, case=person)
+        jobs[f"head of {person}"] = partial(keep, work / f"cell-head-{person}.json", job)
+    all_done(jobs, workers=workers)
+
+
+def learn(titles: Sequence[str], priors: Sequence[str], *, data: Path, work: Path, workers: int) -> list[learned.Run]:
+    """Finish the runs of the rows that learn, and return them."""
+    people, runs = scans(data), []
+    for name in priors:
+        folder = prior_folder(name, data=data, work=work)
+        wanted = [title for title in titles if learned.ROWS[title].wanted(name, weak=WEAK)]
+        runs += [run for title in wanted for run in learned.runs(title, people, prior=folder, work=work)]
+    left = [run for run in runs if not run.stored.exists()]
+    prepare = partial(learned.prepare, people=people, work=work)
+    pairs = [(prior, person) for prior in dict.fromkeys(run.prior for run in left) for person in people]
+    all_done(
+        {f"{prior.name}, {person} prepared": partial(prepare, prior, person) for prior, person in pairs},
+        workers=workers,
+    )
+    all_done({run.folder.name: run.finish for run in left}, workers=workers)
+    return runs
 
 
 def main() -> None:
@@ -219,8 +278,9 @@ def main() -> None:
         "--learn", nargs="*", default=[], choices=[*learned.ROWS], help="rows to train, or to read if they are"
     )
     parser.add_argument("--priors", nargs="*", metavar="NAME", help="only these, such as good, shipped or map-01")
+    parser.add_argument("--workers", type=int, default=1, help="processes; OMP_NUM_THREADS says how many threads each")
     arguments = parser.parse_args()
-    data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
+    data, work = Path(os.environ["LIMNER_DATA"]), arguments.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     priors = {
         "one map, blurred 1.5 mm (mean of 3)": WEAK,
@@ -230,29 +290,15 @@ def main() -> None:
     }
     if arguments.priors is not None:
         priors = {label: [name for name in names if name in arguments.priors] for label, names in priors.items()}
-    persons, cells = scans(data), {}
-    for name in [name for names in priors.values() for name in names]:
-        folder = prior_folder(name, data=data, work=work)
-        for person, (scan, reference, letters) in persons.items():
-            stored = work / f"cell-{name}-{person}.json"
-            if not stored.exists():
-                content = cell(folder, scan, reference=reference, orientation=letters, case=person)
-                stored.write_text(json.dumps(content))
-            cells[name, person] = json.loads(stored.read_text())
-            print(name, person, f"{cells[name, person]['seconds']:.0f} s", flush=True)
-        for title in arguments.learn:
-            if not learned.ROWS[title].wanted(name, weak=WEAK):
-                continue
-            for person, stored in learned.scored(title, persons, prior=folder, work=work).items():
-                cells[name, person]["rows"] += [{**row, "method": title} for row in stored["rows"]]
-    heads = {}
-    for person in [*persons][:5] if priors["shipped, 1.5 mm"] else []:
-        folder, stored = data / "brains" / person, work / f"cell-head-{person}.json"
-        if not stored.exists():
-            names = {"reference": folder / "aseg.mgz", "brain": folder / "brainmask.mgz"}
-            stored.write_text(json.dumps(head_cell(folder / "T1.mgz", **names, case=person)))
-        heads[person] = json.loads(stored.read_text())
-        print("head", person, f"{heads[person]['seconds']:.0f} s", flush=True)
+    names = [name for names in priors.values() for name in names]
+    fill(names, data=data, work=work, workers=arguments.workers)
+    persons = scans(data)
+    cells = {(name, one): read(work / f"cell-{name}-{one}.json") for name in names for one in persons}
+    for run in learn(arguments.learn, names, data=data, work=work, workers=arguments.workers):
+        name = run.prior.name.removeprefix("prior-")
+        for person, stored in read(run.stored).items():
+            cells[name, person]["rows"] += [{**row, "method": run.title} for row in stored["rows"]]
+    heads = {one: read(work / f"cell-head-{one}.json") for one in [*persons][:5]} if "shipped" in names else {}
     pairs = pair_text(cells, priors)
     differences = f"## Differences, case by case\n\n{pairs}\n\n" if pairs else ""
     raw = f"## Heads with their skull, the prior that ships\n\n{head_text(heads)}\n\n" if heads else ""

@@ -13,7 +13,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import torch
 
 from limner.data.cohort import Case, read_cohort
 from limner.evaluation import evaluate
@@ -24,6 +26,8 @@ from limner.space import LabelTable, Volume
 from limner.training.materials import Materials
 from limner.training.recipe import load_recipe
 
+#: Scan, reference, and orientation if the file does not say, by person.
+People: TypeAlias = dict[str, tuple[Path, Path, str | None]]
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Two halves of the people, for rows that are scored on people they were not trained on.
 HALVES = (("person-1", "person-3", "person-5", "person-7"), ("person-2", "person-4", "person-6"))
@@ -64,27 +68,71 @@ ROWS = {
 }
 
 
-def scored(
-    title: str, people: dict[str, tuple[Path, Path, str | None]], *, prior: Path, work: Path
-) -> dict[str, dict[str, Any]]:
-    """Return each person's scores by one row with one prior, and the seconds that training took."""
-    row, found = ROWS[title], {}
-    name = "".join(letter if letter.isalnum() else "-" for letter in title)
-    folds = [(HALVES[0], HALVES[1]), (HALVES[1], HALVES[0])] if row.halves else [(tuple(people), tuple(people))]
-    for number, (taught, labelled) in enumerate(folds):
-        folder = work / f"run-{prior.name}-{name}-{number}"
-        cohort = _table({person: people[person] for person in taught}, work / f"{folder.name}.csv")
-        stored = work / f"{folder.name}.json"
-        if not stored.exists():
-            seconds = _trained(row, cohort, prior=prior, work=work, folder=folder)
-            chosen = {person: people[person] for person in labelled}
-            cases = _labelled(folder, _table(chosen, work / f"{folder.name}-labelled.csv"))
-            stored.write_text(json.dumps({case: {"rows": rows, "seconds": seconds} for case, rows in cases.items()}))
-        found |= json.loads(stored.read_text())
-    return found
+@dataclass(frozen=True)
+class Run:
+    """One training of a row, and whom its model labels.
+
+    Args:
+        title: of the row.
+        prior: folder of the prior.
+        work: folder of everything that is kept.
+        number: of the fold.
+        taught: people it is trained on.
+        labelled: people it is scored on.
+    """
+
+    title: str
+    prior: Path
+    work: Path
+    number: int
+    taught: People
+    labelled: People
+
+    @property
+    def folder(self) -> Path:
+        """Return where the run is."""
+        name = "".join(letter if letter.isalnum() else "-" for letter in self.title)
+        return self.work / f"run-{self.prior.name}-{name}-{self.number}"
+
+    @property
+    def stored(self) -> Path:
+        """Return where its scores are, once it is finished."""
+        return self.work / f"{self.folder.name}.json"
+
+    def options(self) -> list[str]:
+        """Return what its recipe says otherwise than the file."""
+        cohort = _table(self.taught, self.work / f"{self.folder.name}.csv")
+        folders = (f"data.scans={cohort}", f"data.cache={self.work / 'scans'}", f"prior={self.prior.absolute()}")
+        return [*folders, *ROWS[self.title].changes]
+
+    def finish(self) -> None:
+        """Train and score, or go on with it."""
+        if not self.stored.exists():
+            seconds = _trained(self)
+            cases = _labelled(self.folder, _table(self.labelled, self.work / f"{self.folder.name}-labelled.csv"))
+            content = {case: {"rows": rows, "seconds": seconds} for case, rows in cases.items()}
+            self.stored.write_text(json.dumps(content))
 
 
-def _table(people: dict[str, tuple[Path, Path, str | None]], path: Path) -> Path:
+def runs(title: str, people: People, *, prior: Path, work: Path) -> list[Run]:
+    """Return the trainings that a row is made of with one prior."""
+    folds = [(HALVES[0], HALVES[1]), (HALVES[1], HALVES[0])] if ROWS[title].halves else [(tuple(people),) * 2]
+    return [
+        Run(title, prior, work, number, *({person: people[person] for person in half} for half in fold))
+        for number, fold in enumerate(folds)
+    ]
+
+
+def prepare(prior: Path, person: str, *, people: People, work: Path) -> None:
+    """Place one person's scan and keep what the rows learn from, so that many runs need not do it."""
+    cohort = _table({person: people[person]}, work / f"prepared-{prior.name}-{person}.csv")
+    changes = [f"data.scans={cohort}", f"data.cache={work / 'scans'}", f"prior={prior.absolute()}"]
+    recipe = load_recipe(RECIPES / "sae.toml", overrides=changes)
+    for store, case in Materials.of(recipe, cache=work / "scans").unprepared():
+        store.prepared(case)
+
+
+def _table(people: People, path: Path) -> Path:
     """Write the scans' table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -94,15 +142,15 @@ def _table(people: dict[str, tuple[Path, Path, str | None]], path: Path) -> Path
     return path
 
 
-def _trained(row: Row, cohort: Path, *, prior: Path, work: Path, folder: Path) -> float:
+def _trained(run: Run) -> float:
     """Train through the command line, and return the seconds that the steps took, over all of its sessions."""
-    changes = [f"data.scans={cohort}", f"data.cache={work / 'scans'}", f"prior={prior.absolute()}", *row.changes]
-    options = [part for change in changes for part in ("--set", change)]
-    command = [str(Path(sys.executable).parent / "limner"), "train", str(RECIPES / row.recipe), "-o", str(folder)]
+    recipe = str(RECIPES / ROWS[run.title].recipe)
+    command = [sys.executable, "-m", "limner", "train", recipe, "-o", str(run.folder), "--resume"]
     began = time.perf_counter()
-    subprocess.run([*command, "--resume", *options], check=True, stdout=subprocess.DEVNULL)
-    sys.stderr.write(f"{folder.name}: {time.perf_counter() - began:.0f} s\n")
-    return _seconds(folder)
+    options = [part for change in run.options() for part in ("--set", change)]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    sys.stderr.write(f"{run.folder.name}: {time.perf_counter() - began:.0f} s\n")
+    return _seconds(run.folder)
 
 
 def _seconds(folder: Path) -> float:
@@ -122,7 +170,9 @@ def _labelled(folder: Path, cohort: Path) -> dict[str, Sequence[Any]]:
 
 def _scores(case: Case, materials: Materials, *, folder: Path) -> Sequence[Any]:
     """Return one case's scores."""
-    how = approach(load_model(folder / "model"), None)
+    model = load_model(folder / "model")
+    model.method.to("cuda" if torch.cuda.is_available() else "cpu")
+    how = approach(model, None)
     scan, placement = materials.store(materials.recipe.stages[-1]).placed(case)
     placed = placement and placement.placed(how.atlas, grid=scan.grid, mask=scan.mask)
     classes = how.segmenter.segment(how.predict(scan, placed)[None])[0]
