@@ -71,8 +71,8 @@ def terms(network: UNet, decoder: nn.Module, scene: Scene) -> dict[str, Tensor]:
 def neighbours(q: Tensor, table: NeighbourTable) -> Tensor:
     """Return the neighbours' energy by a dense depthwise convolution, nats."""
     classes, size = q.shape[1], table.size
-    kernel = torch.ones(classes, 1, size, size, size)
+    kernel = torch.ones(classes, 1, size, size, size, device=q.device)
     kernel[..., size // 2, size // 2, size // 2] = 0
     around = functional.conv3d(q, kernel, padding=size // 2, groups=classes)
-    costs = torch.as_tensor(-table.potential, dtype=q.dtype) @ around.flatten(2)
+    costs = torch.as_tensor(-table.potential, dtype=q.dtype, device=q.device) @ around.flatten(2)
     return (q.flatten(2) * costs).sum()

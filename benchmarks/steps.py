@@ -45,13 +45,16 @@ OPTIONS = {
 }
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PUBLISHED, BARE = "as published", "bare convolutions of that network"
-APPLIED = "limner, default network, applied to the aligned scan, float32"
+APPLIED = {
+    "limner, default network, applied to the aligned scan, float32": SAEOptions(),
+    "limner, default network, applied without sweeps, float32": SAEOptions(sweeps=0),
+}
 WAYS = (
     PUBLISHED,
     f"{BARE}, float32",
     f"{BARE}, bf16",
     *(f"limner, {name}, {bits}" for name in OPTIONS for bits in ("float32", "bf16")),
-    APPLIED,
+    *APPLIED,
 )
 
 
@@ -125,11 +128,11 @@ def limner_step(folder: Path, *, name: str, bits: str) -> Callable[[], Any]:
     return step
 
 
-def applied_step(folder: Path) -> Callable[[], Any]:
+def applied_step(folder: Path, options: SAEOptions) -> Callable[[], Any]:
     """Return what labels the scan, once it is aligned: the prior brought to its grid, the network, the likeliest."""
     (batch, _), atlas = loaded(folder), load_prior(SHIPPED)
     grid, mask = Grid(tuple(batch.mask.shape[1:]), np.load(folder / "scan.npz")["world"]), batch.mask[0].cpu()
-    method = SAE(Task(1, len(atlas.table.structures)), OPTIONS["default network, Gaussians"]).to(DEVICE).eval()
+    method = SAE(Task(1, len(atlas.table.structures)), options).to(DEVICE).eval()
 
     @torch.no_grad()
     def step() -> None:
@@ -170,8 +173,8 @@ def measure(way: str, folder: Path, *, repeats: int) -> dict[str, float]:
     bits = way.rpartition(", ")[2]
     if way == PUBLISHED:
         step = published_step(folder)
-    elif way == APPLIED:
-        step = applied_step(folder)
+    elif way in APPLIED:
+        step = applied_step(folder, APPLIED[way])
     else:
         keep_memory()
         name = way.removeprefix("limner, ").removesuffix(f", {bits}")
