@@ -51,12 +51,12 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array, Any]:
     image = loaded(path, nibabel.Nifti1Pair)
     header = image.header
     if header["qform_code"] == 0 and header["sform_code"] == 0:
-        warnings.warn(check.no_orientation(path), stacklevel=3)
+        warnings.warn(check.no_orientation(path), stacklevel=4)
     unit = header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
-        warnings.warn(check.other_unit(path, unit), stacklevel=3)
+        warnings.warn(check.other_unit(path, unit), stacklevel=4)
     if isinstance(header, _TolerantHeader):
-        warnings.warn(check.long_quaternion(path), stacklevel=3)
+        warnings.warn(check.long_quaternion(path), stacklevel=4)
     return values(image, path, dtype=dtype), image.affine, header
 
 
