@@ -53,6 +53,38 @@ REFUSED: list[tuple[Inspection, str]] = [
         ),
     ),
     (
+        lambda: check.another_file(SCAN, SCAN),
+        "output 'data/scan.nii.gz' is the input itself; expected a new file: choose another name",
+    ),
+    (
+        lambda: check.overlap(0.0, SCAN, like=Path("like.nii")),
+        (
+            "'data/scan.nii.gz' and 'like.nii' have no place in common; expected images of the same person in the "
+            "same space: see where both lie with `limner check`"
+        ),
+    ),
+    (
+        lambda: check.description(FOLDER, "ended early"),
+        (
+            "'study' is not the JSON of a BIDS dataset (ended early); expected an object with its Name and "
+            "BIDSVersion: mend it, or name the scans instead of the folder"
+        ),
+    ),
+    (
+        lambda: check.no_anatomy(FOLDER, ["T1w", "T2w"], people=3),
+        (
+            "BIDS dataset 'study' of 3 people holds no anatomical images; expected "
+            "sub-NAME[/ses-NAME]/anat/*_SUFFIX.nii.gz, SUFFIX one of T1w, T2w: correct it, or name the scans"
+        ),
+    ),
+    (
+        lambda: check.not_bids(SCAN),
+        (
+            "'data/scan.nii.gz' has no name that BIDS knows; expected entities and a suffix, such as "
+            "sub-01_ses-2_T1w.nii.gz: rename it, or name the scans instead of the folder"
+        ),
+    ),
+    (
         lambda: check.several_series(FOLDER, TOLD),
         (
             "folder 'study' holds 2 series; expected one: choose among 'study#3' (MR t1, 8 images); "
@@ -118,6 +150,21 @@ def test_what_passes(tmp_path: Path) -> None:
                 "'data/scan.nii.gz' has no space directions; voxels of 1 x 1.25 x 3 mm along the axes right, front, up "
                 "(RAS) were assumed"
             ),
+        ),
+        (
+            check.without_contrast(FOLDER, "T1w", people=list("abcdef")),
+            (
+                "of BIDS dataset 'study' the T1w images are taken; a, b, c, d, e, ... have none and were left out: "
+                "name their other images to have them too"
+            ),
+        ),
+        (
+            check.fields_lost(SCAN, ["descrip", "scanner"]),
+            "'data/scan.nii.gz' keeps the voxels and where they lie, but not these fields: descrip, scanner",
+        ),
+        (
+            check.forms_disagree(SCAN, 12.34),
+            "the qform and sform of 'data/scan.nii.gz' disagree by 12.3 mm at a corner; the sform was believed",
         ),
         (check.no_space(SCAN), "'data/scan.nii.gz' does not name its space; left, back, up (LPS) was assumed"),
         (

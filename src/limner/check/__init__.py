@@ -7,6 +7,12 @@ instead, and what to do.
 
 from __future__ import annotations
 
+from limner.check.bids import (
+    description,
+    no_anatomy,
+    not_bids,
+    without_contrast,
+)
 from limner.check.cases import (
     brain_found,
     channel_covers,
@@ -39,7 +45,10 @@ from limner.check.data import (
     table_line,
     unknown_column,
 )
-from limner.check.errors import InputError, InputWarning
+from limner.check.errors import (
+    InputError,
+    InputWarning,
+)
 from limner.check.files import (
     affine_lost,
     ambiguous_arrays,
@@ -57,9 +66,12 @@ from limner.check.files import (
     unwritable,
 )
 from limner.check.formats import (
+    another_file,
     apart,
     colourless,
     enough_bytes,
+    fields_lost,
+    forms_disagree,
     images_left_out,
     images_placed,
     long_directions,
@@ -70,15 +82,32 @@ from limner.check.formats import (
     one_page,
     one_value,
     only_read,
+    overlap,
     rounded,
     several_series,
     slice_missing,
     uneven_slices,
     unknown_series,
 )
-from limner.check.geometry import Gridded, affine, orientation, same_grid
-from limner.check.labels import table, unknown_id, unknown_labels, unknown_structure
-from limner.check.models import labels_alone, model_channels, model_dimensions, run_metrics, same_structures
+from limner.check.geometry import (
+    Gridded,
+    affine,
+    orientation,
+    same_grid,
+)
+from limner.check.labels import (
+    table,
+    unknown_id,
+    unknown_labels,
+    unknown_structure,
+)
+from limner.check.models import (
+    labels_alone,
+    model_channels,
+    model_dimensions,
+    run_metrics,
+    same_structures,
+)
 from limner.check.priors import (
     alignable,
     class_count,
@@ -127,7 +156,15 @@ from limner.check.training import (
     too_little_memory,
     without_tensorboard,
 )
-from limner.check.voxels import finite, label_map, numeric, three_dimensional, varied, volume, whole_numbers
+from limner.check.voxels import (
+    finite,
+    label_map,
+    numeric,
+    three_dimensional,
+    varied,
+    volume,
+    whole_numbers,
+)
 
 __all__ = [
     "Gridded",
@@ -138,6 +175,7 @@ __all__ = [
     "alignable",
     "alike",
     "ambiguous_arrays",
+    "another_file",
     "another_recipe",
     "apart",
     "brain_found",
@@ -150,9 +188,12 @@ __all__ = [
     "class_indices",
     "colourless",
     "crop_axes",
+    "description",
     "enough_bytes",
     "existing_file",
+    "fields_lost",
     "finite",
+    "forms_disagree",
     "found_orientation",
     "has_background",
     "image_column",
@@ -177,6 +218,7 @@ __all__ = [
     "model_occupied",
     "model_version",
     "no_affine",
+    "no_anatomy",
     "no_device",
     "no_directions",
     "no_images",
@@ -184,6 +226,7 @@ __all__ = [
     "no_scans",
     "no_shared_case",
     "no_space",
+    "not_bids",
     "not_finite",
     "not_gzip",
     "not_stored",
@@ -200,6 +243,7 @@ __all__ = [
     "other_task",
     "other_unit",
     "outliers_of_a_model",
+    "overlap",
     "override",
     "override_place",
     "pair_counts",
@@ -251,6 +295,7 @@ __all__ = [
     "volume",
     "whole_numbers",
     "window_size",
+    "without_contrast",
     "without_prediction",
     "without_tensorboard",
     "wrong_setting",

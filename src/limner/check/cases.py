@@ -55,8 +55,8 @@ def unshared_cases(cases: Sequence[str]) -> InputWarning:
 def no_scans(path: Path, suffixes: Iterable[str]) -> InputError:
     """Word a folder that holds nothing that could be a scan."""
     return InputError(
-        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}: "
-        "name the files, or another folder"
+        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}, or the slices of DICOM "
+        "series: name the files, or another folder"
     )
 
 

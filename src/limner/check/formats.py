@@ -102,6 +102,41 @@ def rounded(path: Path, dtype: np.dtype[np.generic], *, error: float) -> InputWa
     return InputWarning(f"'{path}' holds float32 but the voxels are {dtype}; they were rounded by up to {error:.2g}")
 
 
+def fields_lost(path: Path, names: Iterable[str]) -> InputWarning:
+    """Word what a header told, and a file of another format does not."""
+    return InputWarning(f"'{path}' keeps the voxels and where they lie, but not these fields: {', '.join(names)}")
+
+
+def another_file(source: Path, target: Path) -> None:
+    """Refuse to write a file over the one that is read.
+
+    Raises:
+        InputError: naming it.
+    """
+    if source.resolve() == target.resolve():
+        raise InputError(f"output '{target}' is the input itself; expected a new file: choose another name")
+
+
+def overlap(share: float, source: Path, *, like: Path) -> None:
+    """Refuse to bring a volume to a grid that it does not reach.
+
+    Raises:
+        InputError: naming both.
+    """
+    if not share:
+        raise InputError(
+            f"'{source}' and '{like}' have no place in common; expected images of the same person in the same space: "
+            "see where both lie with `limner check`"
+        )
+
+
+def forms_disagree(path: Path, distance: float) -> InputWarning:
+    """Word a NIfTI header whose qform and sform place the image by a distance in mm apart."""
+    return InputWarning(
+        f"the qform and sform of '{path}' disagree by {distance:.3g} mm at a corner; the sform was believed"
+    )
+
+
 def no_images(folder: Path, files: int) -> InputError:
     """Word a folder without DICOM images, but with so many DICOM files."""
     found = f"{files} DICOM files but no images" if files else "no DICOM images"

@@ -21,6 +21,7 @@ from limner.space import Array, Grid, Kind, Volume
 __all__ = [
     "PICTURES",
     "SUFFIXES",
+    "existing",
     "is_volume",
     "open_volume",
     "replacing",
@@ -150,7 +151,8 @@ def stored_volume(path: str | Path) -> Volume:
 
 def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
     """Read a volume in `dtype` (None: as stored), and warn of what is tolerated."""
-    known = READERS[_existing(path)]
+    existing(path)
+    known = READERS[suffix(path)]
     try:
         data, affine, header = known.read(path, dtype)
     except OSError as error:
@@ -166,15 +168,14 @@ def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
     return Volume(data, grid, kind, header)
 
 
-def _existing(path: Path) -> str:
-    """Return the suffix of what is there.
+def existing(path: Path) -> None:
+    """Refuse a path that leads to no file, no folder that may hold a series, and no series in one.
 
     Raises:
-        InputError: if nothing is, or nothing that can be read.
+        InputError: saying what is there.
     """
     if not dicom.is_series(path):
         check.existing_file(path)
-    return suffix(path)
 
 
 def save_volume(volume: Volume, path: str | Path, *, as_stored: bool = False) -> None:

@@ -10,10 +10,8 @@ import numpy as np
 
 from limner import check
 from limner.files import open_volume
-from limner.space import Grid, LabelTable, Volume
-
-#: A file of whole numbers with at most this many different values is taken for a label map.
-MOST_LABELS = 400
+from limner.files.conversion import looks_like_labels
+from limner.space import LabelTable, Volume
 
 
 @dataclass(frozen=True)
@@ -52,26 +50,12 @@ def inspected(path: Path, table: LabelTable) -> Finding:
 
 def _described(volume: Volume, path: Path, *, table: LabelTable) -> Finding:
     """Return the description of a volume, as labels where its values are few whole numbers."""
-    values = np.unique(volume.data)
-    if len(values) > MOST_LABELS or (values % 1).any() or values[0] < 0 or not _map_like(volume):
-        return Finding(_geometry(volume.grid), _intensities(volume))
+    if not looks_like_labels(volume):
+        return Finding(str(volume.grid), _intensities(volume))
     labels = open_volume(path, kind="labels")
     found, counts = np.unique(table.rows(labels.data, path), return_counts=True)
     named = [f"{table.names[row]} {count}" for row, count in zip(found.tolist(), counts.tolist(), strict=True) if row]
-    return Finding(_geometry(labels.grid), f"{len(named)} labels (voxels): {', '.join(named)}")
-
-
-def _map_like(volume: Volume) -> bool:
-    """Tell whether most neighbouring voxels are equal, as in label maps, beyond the background."""
-    inside = volume.data[1:][volume.data[1:] > 0]
-    before = volume.data[:-1][volume.data[1:] > 0]
-    return bool(inside.size) and float((inside == before).mean()) > 0.5
-
-
-def _geometry(grid: Grid) -> str:
-    """Return the shape, voxel sizes and orientation in words."""
-    sizes = " x ".join(f"{size:.4g}" for size in grid.voxel_sizes)
-    return f"{' x '.join(map(str, grid.shape))} voxels of {sizes} mm, axes lead {grid.orientation}"
+    return Finding(str(labels.grid), f"{len(named)} labels (voxels): {', '.join(named)}")
 
 
 def _intensities(volume: Volume) -> str:
