@@ -58,6 +58,20 @@ from limner.check.files import (
 )
 from limner.check.geometry import Gridded, affine, orientation, same_grid
 from limner.check.labels import table, unknown_id, unknown_labels, unknown_structure
+from limner.check.ledgers import (
+    another_item,
+    disk_full,
+    no_sbatch,
+    no_scheduler,
+    same_facts,
+    scheduler_lost,
+    without_distributed,
+    worker_agrees,
+    worker_died,
+    workers_died,
+    workers_threads,
+    workers_version,
+)
 from limner.check.models import labels_alone, model_channels, model_dimensions, run_metrics, same_structures
 from limner.check.priors import (
     alignable,
@@ -118,6 +132,7 @@ __all__ = [
     "alignable",
     "alike",
     "ambiguous_arrays",
+    "another_item",
     "another_recipe",
     "brain_found",
     "cases_differ",
@@ -128,6 +143,7 @@ __all__ = [
     "class_count",
     "class_indices",
     "crop_axes",
+    "disk_full",
     "existing_file",
     "finite",
     "found_orientation",
@@ -153,7 +169,9 @@ __all__ = [
     "no_affine",
     "no_device",
     "no_orientation",
+    "no_sbatch",
     "no_scans",
+    "no_scheduler",
     "no_shared_case",
     "not_finite",
     "not_gzip",
@@ -179,9 +197,11 @@ __all__ = [
     "run_exists",
     "run_metrics",
     "run_occupied",
+    "same_facts",
     "same_grid",
     "same_names",
     "same_structures",
+    "scheduler_lost",
     "sheared",
     "solid",
     "spare_labels",
@@ -213,7 +233,13 @@ __all__ = [
     "volume",
     "whole_numbers",
     "window_size",
+    "without_distributed",
     "without_prediction",
     "without_tensorboard",
+    "worker_agrees",
+    "worker_died",
+    "workers_died",
+    "workers_threads",
+    "workers_version",
     "wrong_setting",
 ]
