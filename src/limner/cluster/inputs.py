@@ -6,20 +6,22 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from limner.files.dicom import on_disk
+
 
 def appearance(path: Path) -> list[list[str | int]]:
     """Return name, bytes and time of change (ns) of a file, or of all files in a folder: equal, and nothing changed.
 
     What does not exist has none.
     """
-    stats = [(file, file.stat()) for file in _files(path)]
+    stats = [(file, file.stat()) for file in _files(on_disk(path))]
     return [[str(file.absolute()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
 def contents(paths: Sequence[Path]) -> str:
     """Return the hash of what files, and those in folders, hold; where they lie is no matter."""
     total = hashlib.sha256()
-    for path in paths:
+    for path in map(on_disk, paths):
         for file in _files(path):
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -88,6 +88,11 @@ def is_series(path: Path) -> bool:
     return path.is_dir() or _chosen(path)[0] != path
 
 
+def on_disk(path: Path) -> Path:
+    """Return the file or folder that a path leads to: of a series chosen in a folder, the folder."""
+    return _chosen(path)[0]
+
+
 def is_dicom(path: Path) -> bool:
     """Tell whether a file begins as DICOM files do, or is called one."""
     if not path.is_file():
