@@ -167,6 +167,12 @@ def test_names_grow_until_they_differ(tmp_path: Path) -> None:
         find_cases([one, other])
 
 
+def test_two_scans_that_differ_in_their_format_alone(tmp_path: Path) -> None:
+    touched(tmp_path, "scan.mgz", "scan.nii.gz")
+    with pytest.raises(InputError, match=r"'.*scan\.mgz', '.*scan\.nii\.gz' would have the same name; expected names"):
+        find_cases([tmp_path])
+
+
 def test_a_series_in_a_table(tmp_path: Path) -> None:
     dicoms.written(tmp_path / "study", image(), series=3)
     dicoms.written(tmp_path / "study", image(), series=4)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner import check
-from limner.cli.arguments import Scans, expanded
+from limner.cli.arguments import Scans
 from limner.cli.cohorts import cohort_progress
 from limner.cli.terminal import MISUSED, SOME_FAILED, told
 
@@ -62,9 +62,9 @@ def segment(
 
     The same command again goes on where it was stopped.
     """
-    paths = expanded(scans)
     if model and outliers:
         raise check.outliers_of_a_model()
+    from limner.data.cohort import find_cases
     from limner.inference import Options
     from limner.methods.mixture import Mixture
 
@@ -76,7 +76,9 @@ def segment(
         posteriors=posteriors,
     )
     executor = _executor(workers, threads=threads)
-    cases = _segmented(paths, out, prior=prior, model=model, options=chosen, executor=executor, redo=redo)
+    with told():
+        found = find_cases(scans)
+    cases = _segmented(found, out, prior=prior, model=model, options=chosen, executor=executor, redo=redo)
     if out.is_dir():
         print(f"labels: {out}")
         _finish(cases, out)
@@ -93,7 +95,7 @@ def _executor(workers: int | None, *, threads: int | None) -> Executor:
     return Serial(threads or 0) if workers is None else Processes(workers, threads or 1)
 
 
-def _segmented(scans: Sequence[Path], out: Path, **asked: Any) -> list[Case]:
+def _segmented(scans: Sequence[Any], out: Path, **asked: Any) -> list[Case]:
     """Segment scans, and show how far it has come."""
     from limner.inference import segment_scans
 

@@ -15,7 +15,7 @@ from typing import Any
 from limner import check
 from limner.space import LabelTable
 
-DESCRIPTION = "dataset_description.json"
+DESCRIPTION, IGNORE = "dataset_description.json", ".bidsignore"
 VERSION = "1.10.0"
 #: Anatomical images, the first that a dataset has being taken.
 IMAGES = ("T1w", "UNIT1", "T2w", "FLAIR", "PDw", "T2starw", "inplaneT1", "inplaneT2")

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from limner.cluster import Item, Made
-from limner.files import open_volume, save_volume, suffix
+from limner.data import cohort
+from limner.files import bids, open_volume, result_suffix, save_volume
 from limner.inference.approach import approach
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
@@ -112,40 +113,45 @@ class Scans:
         told = self.told
         hashes = {kind: (told[kind] or {}).get("hash", "") for kind in ("model", "prior")}
         # The files that belong to a scan are its own, and known by what they hold.
-        options = {key: value for key, value in told["options"].items() if key not in ("channels", "mask")}
+        options = {
+            key: value for key, value in told["options"].items() if key not in ("channels", "mask", "orientation")
+        }
         return {"limner": version("limner"), "method": told["method"], **hashes, "options": options}
 
-    def item(self, name: str, path: Path) -> Item:
+    def item(self, case: cohort.Case) -> Item:
         """Return a scan, and what belongs to it, as an item of a ledger."""
         options = self.asked.options
-        masks = (options.mask,) if options.mask else ()
-        return Item(name, (path, *options.channels, *masks), {"channels": len(options.channels), "mask": len(masks)})
+        channels = (*case.images[1:], *options.channels)
+        masks = [mask for mask in (options.mask or case.mask,) if mask]
+        own = {"channels": len(channels), "mask": len(masks), "orientation": case.orientation or options.orientation}
+        paths = tuple(path.absolute() for path in (case.images[0], *channels, *masks))
+        return Item(case.name, paths, own | {"bids": case.dataset is not None})
 
     def __call__(self, item: Item, *, step: Step) -> Made:
         """Segment a scan and write what was found."""
-        return self._written(item, self.segmented(item.inputs[0], step=step))
+        return self._written(item, self.segmented(item, step=step))
 
-    def segmented(self, path: Path, *, step: Step) -> Segmentation:
+    def segmented(self, item: Item, *, step: Step) -> Segmentation:
         """Open one scan, with what belongs to it, and segment it."""
         step("reading")
-        options = self.asked.options
+        scan, *others = item.inputs
+        channels, masks = others[: item.facts["channels"]], others[item.facts["channels"] :]
         return segment_volume(
-            open_volume(path),
+            open_volume(scan),
             prior=self.atlas,
             method=self.method,
-            channels=[open_volume(channel) for channel in options.channels],
-            mask=None if options.mask is None else open_volume(options.mask, kind="labels"),
-            orientation=options.orientation,
-            posteriors=options.posteriors,
+            channels=[open_volume(channel) for channel in channels],
+            mask=open_volume(masks[0], kind="labels") if masks else None,
+            orientation=item.facts["orientation"],
+            posteriors=self.asked.options.posteriors,
             progress=step,
         )
 
     def _written(self, item: Item, found: Segmentation) -> Made:
         """Write a scan's files, in its own format, and return what is to be told of it."""
-        out, ending = self.asked.out, suffix(item.inputs[0])
-        names = {kind: f"{item.name}_{kind}{ending}" for kind in ("mask", "uncertainty", "labels")}
-        folder = out / f"{item.name}_posteriors"
-        maps = {folder / f"{name.replace(' ', '-')}{ending}": volume for name, volume in found.posteriors.items()}
+        out = self.asked.out
+        names = {kind: str(_place(item, kind)) for kind in ("mask", "uncertainty", "labels")}
+        maps = {out / _place(item, name, posterior=True): volume for name, volume in found.posteriors.items()}
         if found.mask:
             maps[out / names["mask"]] = found.mask
         # The labels last: where they are, everything is.
@@ -154,6 +160,23 @@ class Scans:
         case: dict[str, Any] = {kind: name for kind, name in names.items() if out / name in maps} | believed(found)
         case |= {"orientation": found.orientation, "notes": [_told(found.placement)] if found.placement else []}
         return Made({"case": case, "volumes": found.volumes(), "measures": _measures(found)}, tuple(maps))
+
+
+def _place(item: Item, kind: str, *, posterior: bool = False) -> Path:
+    """Return where a result belongs, from the folder of all: where BIDS says, or by the scan's name.
+
+    Args:
+        item: the scan.
+        kind: labels, uncertainty or mask; or a structure.
+        posterior: whether it is the probability of a structure.
+    """
+    scan = item.inputs[0]
+    if item.facts["bids"]:
+        return bids.derived(scan, kind)
+    ending = result_suffix(scan)
+    if posterior:
+        return Path(f"{item.name}_posteriors", f"{kind.replace(' ', '-')}{ending}")
+    return Path(f"{item.name}_{kind}{ending}")
 
 
 def believed(found: Segmentation) -> dict[str, Any]:
@@ -188,7 +211,7 @@ def _save(volumes: Mapping[Path, Volume]) -> None:
     written = []
     try:
         for path, volume in volumes.items():
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_volume(volume, path)
             written.append(path)
     except BaseException:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from limner import check
 from limner.cluster import Executor, Job, Ledger, Progress, Serial, begun, worked_through
-from limner.files import is_volume, save_volume
+from limner.data import cohort
+from limner.files import bids, is_volume, replacing, save_volume
 from limner.files.names import case_names
 from limner.inference.case import Options, Scans, Segmenting, believed
-from limner.inference.tables import Case, Tables
+from limner.inference.tables import MANIFEST, Case, Tables
+from limner.space import LabelTable
 
 #: Folder of the ledger, inside that of the results.
 LEDGER = "ledger"
 
 
 def segment_scans(
-    scans: Sequence[Path],
+    scans: Sequence[Path | cohort.Case],
     out: Path,
     *,
     prior: Path | None = None,
@@ -33,7 +36,8 @@ def segment_scans(
     again when the same is asked for once more, and all tables come out as if nothing had been interrupted.
 
     Args:
-        scans: files, at least one.
+        scans: files, or cases with what belongs to them, as `find_cases` returns; at least one. The results of those
+            that were found in a BIDS dataset go where BIDS says, and the folder is described as derivatives.
         out: folder, made if need be; or a file with a volume's suffix for one scan, which gets the labels alone.
         prior: folder of a prior; the model's own, or else the one that ships with the package, unless given.
         model: folder of a trained model; a mixture is fitted to each scan without one.
@@ -53,16 +57,17 @@ def segment_scans(
     check.one_scan(len(scans), has_mask=options.mask is not None, has_channels=bool(options.channels))
     begin = Segmenting(out.absolute(), prior and prior.absolute(), model and model.absolute(), options)
     work = begun(begin)
+    cases = _named(scans)
     if is_volume(out) and not out.is_dir():
-        check.one_file(scans, out)
+        check.one_file([case.images[0] for case in cases], out)
         if options.posteriors:
             raise check.labels_alone(out)
-        return [_one(scans[0], out, work=work, progress=progress)]
-    paths = dict(zip(case_names(scans), scans, strict=True))
+        return [_one(cases[0], out, work=work, progress=progress)]
     _make_folder(out)
     ledger = Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo)
-    tables = Tables(out, paths, told=work.told)
-    items = [work.item(name, path.absolute()) for name, path in paths.items()]
+    _describe(out, cases, table=LabelTable.from_dict(work.told["table"]))
+    tables = Tables(out, {case.name: case.images[0] for case in cases}, told=work.told)
+    items = [work.item(case) for case in cases]
     try:
         for outcome in worked_through(items, Job(begin, ledger), executor=executor or Serial(), progress=progress):
             tables.add(outcome)
@@ -71,12 +76,40 @@ def segment_scans(
     return tables.cases
 
 
-def _one(scan: Path, out: Path, *, work: Scans, progress: Progress) -> Case:
+def _named(scans: Sequence[Path | cohort.Case]) -> list[cohort.Case]:
+    """Return scans as cases; files get names that differ.
+
+    Raises:
+        InputError: for two scans of one name.
+    """
+    paths = [scan for scan in scans if isinstance(scan, Path)]
+    names = iter(case_names(paths))
+    cases = [cohort.Case(next(names), (scan,)) if isinstance(scan, Path) else scan for scan in scans]
+    check.cases_differ([case.name for case in cases])
+    return cases
+
+
+def _one(scan: cohort.Case, out: Path, *, work: Scans, progress: Progress) -> Case:
     """Segment a scan, and write its labels alone to a file."""
     _make_folder(out.parent)
-    found = work.segmented(scan, step=lambda words: progress.step(out.name, words))
+    found = work.segmented(work.item(scan), step=lambda words: progress.step(out.name, words))
     save_volume(found.labels, out)
-    return Case(out.name, str(scan.absolute()), labels=str(out), **believed(found))
+    return Case(out.name, str(scan.images[0].absolute()), labels=str(out), **believed(found))
+
+
+def _describe(out: Path, cases: Sequence[cohort.Case], *, table: LabelTable) -> None:
+    """Say what BIDS wants to know of derivatives, if there are scans of a BIDS dataset."""
+    datasets = [case.dataset for case in cases if case.dataset]
+    if not datasets:
+        return
+    files = {
+        bids.DESCRIPTION: bids.description(version("limner"), datasets[0]),
+        bids.TABLE: bids.lookup(table),
+        bids.IGNORE: "".join(f"{name}\n" for name in (LEDGER, "*.csv", "*.html", MANIFEST, "*_uncertainty.nii.gz")),
+    }
+    for name, words in files.items():
+        with replacing(out / name) as temporary:
+            temporary.write_text(words, encoding="utf-8")
 
 
 def _make_folder(folder: Path) -> None:
