@@ -98,7 +98,7 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.table_suffix(Path("scores.xlsx")),
+        lambda: check.table_suffix(Path("scores.xlsx"), [".csv", ".json"]),
         "table 'scores.xlsx' ends in '.xlsx'; expected .csv or .json: rename it",
     ),
 ]

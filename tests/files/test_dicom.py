@@ -13,7 +13,7 @@ from hypothesis import given, settings
 import dicoms
 from limner.check import InputError, InputWarning
 from limner.files import open_volume, result_suffix, stem, stored_volume
-from limner.files.dicom import described, is_dicom
+from limner.files.dicom import chosen, is_dicom
 from limner.space import Array, Box, Grid, Volume
 from space.strategies import affines
 
@@ -154,10 +154,7 @@ def test_several_series_are_told_apart(tmp_path: Path) -> None:
     first, second = handed(upright(1)), handed(upright(2, shape=(4, 5, 6)))
     dicoms.written(tmp_path, first, series=3)
     dicoms.written(tmp_path, second, series=12, title="t2 space")
-    assert described(tmp_path) == {
-        f"{tmp_path}#3": "MR t1 mprage, 8 images",
-        f"{tmp_path}#12": "MR t2 space, 6 images",
-    }
+    assert chosen(tmp_path) == [Path(f"{tmp_path}#3"), Path(f"{tmp_path}#12")]
     told = refusal(tmp_path)
     assert f"holds 2 series; expected one: choose among '{tmp_path}#3' (MR t1 mprage, 8 images); '" in told
     np.testing.assert_array_equal(open_volume(f"{tmp_path}#12").data, second.data)
@@ -167,7 +164,7 @@ def test_several_series_are_told_apart(tmp_path: Path) -> None:
 def test_series_of_one_number_are_known_by_their_uid(tmp_path: Path) -> None:
     dicoms.written(tmp_path, upright(1), series=3)
     dicoms.written(tmp_path, upright(2), series=4, t0020_0011="3")
-    assert list(described(tmp_path)) == [f"{tmp_path}#{dicoms.ROOT}.1.{series}" for series in (3, 4)]
+    assert chosen(tmp_path) == [Path(f"{tmp_path}#{dicoms.ROOT}.1.{series}") for series in (3, 4)]
 
 
 def test_a_scout_in_two_planes_is_two_volumes(tmp_path: Path) -> None:
@@ -178,7 +175,7 @@ def test_a_scout_in_two_planes_is_two_volumes(tmp_path: Path) -> None:
     dicoms.written(tmp_path, replace(volume, grid=turned))
     for path in tmp_path.with_name("first").iterdir():
         shutil.copy(path, tmp_path / f"other-{path.name}")
-    assert list(described(tmp_path)) == [f"{tmp_path}#1a", f"{tmp_path}#1b"]
+    assert chosen(tmp_path) == [Path(f"{tmp_path}#1a"), Path(f"{tmp_path}#1b")]
 
 
 def test_echoes_of_one_series_are_told_apart(tmp_path: Path) -> None:

@@ -163,9 +163,9 @@ def manifest(path: Path, reason: object) -> InputError:
     )
 
 
-def table_suffix(path: Path) -> InputError:
+def table_suffix(path: Path, kinds: Sequence[str]) -> InputError:
     """Word a table whose name ends in no kind that is written."""
-    return InputError(f"table '{path}' ends in '{path.suffix}'; expected .csv or .json: rename it")
+    return InputError(f"table '{path}' ends in '{path.suffix}'; expected {' or '.join(kinds)}: rename it")
 
 
 def found_orientation(letters: str) -> InputWarning:

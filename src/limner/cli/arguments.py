@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from limner.space import LabelTable
 
+TABLES = (".csv", ".tsv")
 Scans = Annotated[
     list[Path],
     typer.Argument(metavar="SCANS", help="Images, folders, BIDS roots, or tables."),
@@ -29,6 +30,23 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
     from limner.files.folders import scans_in
 
     return [file for path in paths for file in (scans_in(path) if path.is_dir() else [path])]
+
+
+def looked_at(path: Path) -> list[Path]:
+    """Return all files that a path leads to: of a table, labels and masks too; of a folder, every DICOM series in it.
+
+    Raises:
+        InputError: for a folder that holds no scans, or a table that cannot be used.
+    """
+    from limner.files.dicom import chosen
+    from limner.files.folders import scans_in
+
+    if path.suffix.lower() in TABLES and path.is_file():
+        from limner.data.cohort import read_cohort
+
+        cases = read_cohort(path)
+        return [file for case in cases for file in (*case.images, case.labels, case.mask) if file]
+    return [series for scan in (scans_in(path) if path.is_dir() else [path]) for series in chosen(scan)]
 
 
 def label_maps(paths: Sequence[Path]) -> list[Path]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -286,10 +285,12 @@ def _step(slices: Sequence[Slice], path: Path, *, normal: NDArray[np.float64]) -
     return np.asarray((places[-1] - places[0]) / (len(places) - 1))
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """Return what each series in a folder is called, by the paths that choose them.
-
-    Raises:
-        InputError: if there is none.
-    """
-    return {f"{folder}{MARK}{key}": str(series) for key, series in series_in(folder).items()}
+def chosen(path: Path) -> list[Path]:
+    """Return the paths that choose each of the series in a folder; the path itself if there are not several."""
+    if not path.is_dir():
+        return [path]
+    try:
+        keys = list(series_in(path))
+    except check.InputError:  # which whoever opens it is told
+        keys = []
+    return [path.with_name(f"{path.name}{MARK}{key}") for key in keys] if len(keys) > 1 else [path]
