@@ -134,7 +134,7 @@ def test_check_of_bad_files(home: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["vacant", "-o", "out"], "folder 'vacant' holds no scans; expected files ending in .nii.gz, .nii, .mgz"),
-        (["scan.nii.gz", "table.tsv", "-o", "out"], "'table.tsv' has .tsv; expected one of .nii.gz"),
+        (["scan.nii.gz", "table.tsv", "-o", "out"], "table 'table.tsv' has the columns id, name; expected one called"),
         (["scan.nii.gz", "./scan.nii.gz", "-o", "out"], "'scan.nii.gz', 'scan.nii.gz' would have the same name"),
         (["scan.nii.gz", "map.nii.gz", "-o", "out.nii.gz"], "output 'out.nii.gz' is one file but 2 scans were given"),
         (["scan.nii.gz", "-o", "scan.nii.gz"], "output 'scan.nii.gz' is the scan itself; expected a new file"),

@@ -83,8 +83,11 @@ def refused(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
 
 
 def whole(folder: Path) -> list[str]:
-    """Return the names of what is in a folder and below, having seen to it that nothing is hidden or half-written."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Return the names of what is in a folder and below, having seen to it that nothing is hidden or half-written.
+
+    The ledger, which is not for users, is left out.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "ledger")
     assert not [path for path in paths if path.name.startswith(".")]
     return [str(path.relative_to(folder)) for path in paths]
 

@@ -33,7 +33,10 @@ REFUSED = [
     ),
     (
         lambda: check.no_scans(Path("data"), [".nii", ".mgz"]),
-        "folder 'data' holds no scans; expected files ending in .nii, .mgz: name the files, or another folder",
+        (
+            "folder 'data' holds no scans; expected files ending in .nii, .mgz, or the slices of DICOM series: "
+            "name the files, or another folder"
+        ),
     ),
     (
         lambda: check.one_scan(2, has_mask=True, has_channels=True),
@@ -95,7 +98,7 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.table_suffix(Path("scores.xlsx")),
+        lambda: check.table_suffix(Path("scores.xlsx"), [".csv", ".json"]),
         "table 'scores.xlsx' ends in '.xlsx'; expected .csv or .json: rename it",
     ),
 ]

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import dicoms
+from folders import touched
 from limner.check import InputError, InputWarning
-from limner.data.cohort import Case, read_cohort, split
-
-
-def touched(folder: Path, *names: str) -> Path:
-    """A folder of files that nobody opens."""
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x")
-    return folder
+from limner.data.cohort import Case, find_cases, read_cohort, split
+from tiny import image
 
 
 def table(folder: Path, text: str, name: str = "scans.csv") -> Path:
@@ -81,7 +76,7 @@ def test_names_and_people_follow_from_the_files(tmp_path: Path) -> None:
         ("image,lables\na.nii,\n", r"table '.*': column 'lables' is not known; .*: did you mean 'labels'\?"),
         ("image\n", r"table '.*' names no scans; expected one in each line after the first"),
         ("image\na.nii\nnone.nii\n", r"table '.*', line 3: '.*none\.nii' does not exist; expected a file"),
-        ('image\n""\n', r"line 2: '.*' is a folder; expected a file"),
+        ('image\n""\n', r"line 2: no image is named; expected a file: name it, or drop"),
         ("image,mask\na.nii,none.nii\n", r"table '.*', line 2: '.*none\.nii' does not exist"),
         ("image,split\na.nii,tain\n", r"line 2: split 'tain' is none; expected one of train, validation, test"),
         ("image,present\na.nii,yes\n", r"line 2: present 'yes' says nothing; expected 1, 0 or -1 for each target"),
@@ -143,3 +138,43 @@ def test_a_split_without_scans_is_refused() -> None:
         split(people(2, split="test"), validation=0, seed=0)
     with pytest.raises(InputError, match="no scans are left for validation of the 2 people"):
         split(people(2, split="train"), validation=0.5, seed=0)
+
+
+# --- what the paths of a command lead to
+
+
+def test_files_folders_datasets_and_tables_together(tmp_path: Path) -> None:
+    touched(tmp_path, "one.nii", "folder/a.mgz", "folder/b.nii", "folder/b_labels.nii", "folder/b_mask.nii")
+    touched(tmp_path, "bids/sub-1/anat/sub-1_T1w.nii", "scans/x.nii", "scans/y.nii", "scans/m.nii")
+    (tmp_path / "bids/dataset_description.json").write_text("{}")
+    listed = table(tmp_path, "image,image_2,mask,case\nscans/x.nii,scans/y.nii,scans/m.nii,ann\n")
+    cohort = find_cases([tmp_path / name for name in ("one.nii", "folder", "bids")] + [listed])
+    assert [case.name for case in cohort] == ["one", "a", "b", "sub-1_T1w", "ann"]
+    assert {case.name: case.dataset for case in cohort if case.dataset} == {"sub-1_T1w": tmp_path / "bids"}
+    assert [(case.labels, case.mask) for case in cohort[:4]] == [(None, None)] * 4
+    assert cohort[4].images == (tmp_path / "scans/x.nii", tmp_path / "scans/y.nii")
+    assert cohort[4].mask == tmp_path / "scans/m.nii"
+
+
+def test_names_grow_until_they_differ(tmp_path: Path) -> None:
+    touched(tmp_path, "ann/t1.nii", "bob/t1.nii", "cid/t1.nii")
+    cohort = find_cases([tmp_path / "ann", tmp_path / "bob" / "t1.nii"])
+    assert [case.name for case in cohort] == ["ann_t1", "bob_t1"]
+    with pytest.raises(InputError, match="would have the same name"):
+        find_cases([tmp_path / "ann", tmp_path / "ann/t1.nii"])
+    one, other = (table(tmp_path, f"image,case\n{name}/t1.nii,same\n", f"{name}.csv") for name in ("ann", "bob"))
+    with pytest.raises(InputError, match="two cases are called 'same'; expected a name for each"):
+        find_cases([one, other])
+
+
+def test_two_scans_that_differ_in_their_format_alone(tmp_path: Path) -> None:
+    touched(tmp_path, "scan.mgz", "scan.nii.gz")
+    with pytest.raises(InputError, match=r"'.*scan\.mgz', '.*scan\.nii\.gz' would have the same name; expected names"):
+        find_cases([tmp_path])
+
+
+def test_a_series_in_a_table(tmp_path: Path) -> None:
+    dicoms.written(tmp_path / "study", image(), series=3)
+    dicoms.written(tmp_path / "study", image(), series=4)
+    listed = table(tmp_path, "image\nstudy#3\nstudy#4\n")
+    assert [case.name for case in find_cases([listed])] == ["study_3", "study_4"]

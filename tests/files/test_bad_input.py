@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from limner.check import InputError
-from limner.files import SUFFIXES, open_volume, save_volume
+from limner.files import FORMATS, PICTURES, SUFFIXES, open_volume, save_volume
 from limner.space import Grid, Volume
 
 GRID = Grid((3, 4, 5), np.array([[0, 0, 2, -3], [-1.5, 0, 0, 4], [0, 1, 0, 5], [0, 0, 0, 1]]))
 IMAGE = Volume(np.arange(60, dtype=np.float32).reshape(3, 4, 5), GRID, "image")
+VOLUMES = [known for known in FORMATS if known not in PICTURES]
 LABELS = Volume(np.arange(60, dtype=np.int32).reshape(3, 4, 5) % 7, GRID, "labels")
 
 
@@ -47,7 +48,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_folder_for_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder; expected a file: name a file inside it"):
+    with pytest.raises(InputError, match="holds no DICOM images; expected the slices of a series: name"):
         open_volume(tmp_path)
 
 
@@ -71,7 +72,7 @@ def test_empty_file(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 @pytest.mark.parametrize("kind", ["image", "labels"])
-@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize("ending", VOLUMES)
 @pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
 def test_truncated_file(tmp_path: Path, ending: str, kind: str, share: float) -> None:
     path = tmp_path / f"scan{ending}"
@@ -106,11 +107,14 @@ def test_format_of_another_suffix(tmp_path: Path, image: Path) -> None:
         open_volume(tmp_path / "scan.mgz")
 
 
-@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize("ending", [*VOLUMES, ".dcm", ".jpg"])
 @pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
 def test_unreadable_for_want_of_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
     path = tmp_path / f"scan{ending}"
-    save_volume(IMAGE, path)
+    if ending in VOLUMES:
+        save_volume(IMAGE, path)
+    else:
+        path.write_bytes(b"x")
 
     # Nothing is forbidden to root, and tests may run as root.
     def forbidden(*_: object, **__: object) -> None:

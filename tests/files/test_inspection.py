@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from limner.files import save_volume
-from limner.files.inspection import Finding, inspected
+from limner.files.inspection import COLUMNS, LAST_COLUMNS, Finding, inspected
 from limner.space import Array, Grid, Label, LabelTable, Volume, reoriented
 
 TABLE = LabelTable((Label(2, "core", (0, 0, 0), "core", "core"), Label(5, "shell", (0, 0, 0), "shell", "shell")))
@@ -31,8 +32,11 @@ def test_an_image(tmp_path: Path) -> None:
     finding = inspected(saved(tmp_path / "scan.mgz", data), TABLE)
     assert finding.geometry == "8 x 9 x 10 voxels of 1 x 1.5 x 0.8 mm, axes lead RAS"
     assert finding.contents == "0 to 88.56, median 0; 0.00 litres differ from the first voxel's value"
-    assert (finding.notes, finding.error) == ((), None)
-    assert [heading for heading, _ in finding.lines()] == ["geometry", "contents"]
+    assert (finding.notes, finding.error) == (
+        ("the image is 13.5 mm long: is the voxel size in mm?", "there are only 8 different values"),
+        None,
+    )
+    assert [heading for heading, _ in finding.lines()] == ["geometry", "contents", "note", "note"]
 
 
 def test_labels(tmp_path: Path) -> None:
@@ -88,3 +92,29 @@ def test_what_is_tolerated_is_noted_once(tmp_path: Path) -> None:
 
 def test_nothing_known_is_nothing_said() -> None:
     assert Finding().lines() == []
+
+
+def test_a_finding_is_a_row_of_a_table(tmp_path: Path) -> None:
+    path = saved(tmp_path / "labels.nii.gz", blocks(), kind="labels")
+    row = inspected(path, TABLE).row(path)
+    assert list(row) == [*COLUMNS, *LAST_COLUMNS]
+    assert row["labels"] == "core 80; shell 172"
+    assert (row["kind"], row["shape"], row["voxel_mm"], row["stored"]) == ("labels", "8 9 10", "1 1.5 0.8", "uint8")
+    row = inspected(tmp_path / "none.nii", TABLE).row(tmp_path / "none.nii")
+    assert "does not exist" in row["error"]
+
+
+def test_a_mask_of_0_and_255_is_no_error(tmp_path: Path) -> None:
+    finding = inspected(saved(tmp_path / "mask.nii", (blocks() > 0) * 255, kind="labels"), TABLE)
+    assert (finding.error, finding.contents) == (None, "1 labels (voxels): 255 252")
+    assert any("a mask for display" in note for note in finding.notes)
+
+
+def test_forms_that_disagree_are_told(tmp_path: Path) -> None:
+    stored = nibabel.Nifti1Image(blocks().astype(np.uint8), GRID.affine)
+    moved = GRID.affine.copy()
+    moved[0, 3] += 12
+    stored.set_qform(moved, 1)
+    nibabel.save(stored, tmp_path / "labels.nii")
+    (note,) = [note for note in inspected(tmp_path / "labels.nii", TABLE).notes if "qform" in note]
+    assert note.endswith("disagree by 12 mm at a corner; the sform was believed")

@@ -11,7 +11,7 @@ import pytest
 
 from limner import files
 from limner.check import InputError
-from limner.files import SUFFIXES, replacing, save_volume
+from limner.files import FORMATS, replacing, save_volume
 from limner.space import Grid, Volume
 
 GRID = Grid((3, 4, 5), np.array([[0, 0, 2, -3], [-1.5, 0, 0, 4], [0, 1, 0, 5], [0, 0, 0, 1]]))
@@ -58,15 +58,15 @@ def test_failed_writing_leaves_everything_as_it_was(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 @pytest.mark.parametrize("size", [3, 64])
-@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, size: int) -> None:
     # What is small fails when the file is closed, what is large while it is written.
-    noise = np.random.default_rng(0).random((size,) * 3, dtype=np.float32)
+    noise = np.random.default_rng(0).integers(0, 99, (size**2, size, 1))
     monkeypatch.setattr("secrets.token_hex", lambda _: "full")
     (tmp_path / f".full-scan{ending}").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\), and nothing was changed"):
-        save_volume(Volume(noise, Grid(noise.shape, np.eye(4)), "image"), tmp_path / f"scan{ending}")
+        save_volume(Volume(noise, Grid(noise.shape, np.eye(4)), "labels"), tmp_path / f"scan{ending}")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -37,7 +37,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
-WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation"})
+WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation", "cluster"})
 BRINGS_TORCH = frozenset({"torch", "monai", "lightning", "lightning_fabric"})
 
 # What takes long to load, and so is imported inside the function that needs it or by the rooms that are about it.
@@ -53,6 +53,8 @@ HEAVY = (
     "monai",
     "lightning_fabric",
     "tensorboard",
+    "distributed",
+    "dask_jobqueue",
 )
 
 

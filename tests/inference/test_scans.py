@@ -12,6 +12,7 @@ import pytest
 
 import tiny
 from limner.check import InputError
+from limner.cluster import Outcome, Progress
 from limner.files import open_volume, save_volume
 from limner.inference import Options, segment_scans
 from limner.methods.mixture import Mixture
@@ -24,24 +25,38 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.furnish(tmp_path_factory.mktemp("home"))
 
 
+class Told(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str]] = []
+
+    def step(self, name: str, words: str) -> None:
+        self.all.append((name, words))
+
+    def finished(self, outcome: Outcome) -> None:
+        self.all.append((outcome.name, "failed" if outcome.error else "finished"))
+
+
 @pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
 def test_the_manifest_tells_what_was_done(home: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "bare.npz", vol_data=tiny.image().data.repeat(2, 0).repeat(2, 1).repeat(2, 2))
     (tmp_path / "empty.nii").touch()
-    told: list[tuple[str, str]] = []
+    told = Told()
     cases = segment_scans(
         [tmp_path / "bare.npz", tmp_path / "empty.nii", home / "scan.nii.gz"],
         tmp_path / "out",
         prior=home / "prior",
         options=Options(method=Mixture(sweeps=1), orientation="RAS"),
-        progress=lambda case, step: told.append((case, step)),
+        progress=told,
     )
     assert [case.error is None for case in cases] == [True, False, True]
     assert [case.orientation for case in cases] == ["RAS", None, None]
     assert any("has no affine" in note for note in cases[0].notes)
     assert cases[2].notes[-1].startswith("aligned to the prior at ")
-    steps = ("reading", "aligning", "predicting", "labelling")
-    assert told == [*(("bare", step) for step in steps), ("empty", "reading"), *(("scan", step) for step in steps)]
+    steps = ("reading", "aligning", "predicting", "labelling", "finished")
+    failed = [("empty", "reading"), ("empty", "failed")]
+    assert told.all == [*(("bare", step) for step in steps), *failed, *(("scan", step) for step in steps)]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [case["name"] for case in manifest["cases"]] == ["bare", "empty", "scan"]
     assert manifest["options"]["method"]["sweeps"] == 1
@@ -51,7 +66,7 @@ def test_a_mistake_of_ours_stops_no_other_scan(home: Path, tmp_path: Path, monke
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("limner.inference.scans.segment_volume", broken)
+    monkeypatch.setattr("limner.inference.case.segment_volume", broken)
     (case,) = segment_scans([home / "scan.nii.gz"], tmp_path / "out", prior=home / "prior")
     assert case.error == "ZeroDivisionError: oh"
 

@@ -55,8 +55,8 @@ def unshared_cases(cases: Sequence[str]) -> InputWarning:
 def no_scans(path: Path, suffixes: Iterable[str]) -> InputError:
     """Word a folder that holds nothing that could be a scan."""
     return InputError(
-        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}: "
-        "name the files, or another folder"
+        f"folder '{path}' holds no scans; expected files ending in {', '.join(suffixes)}, or the slices of DICOM "
+        "series: name the files, or another folder"
     )
 
 
@@ -163,9 +163,9 @@ def manifest(path: Path, reason: object) -> InputError:
     )
 
 
-def table_suffix(path: Path) -> InputError:
+def table_suffix(path: Path, kinds: Sequence[str]) -> InputError:
     """Word a table whose name ends in no kind that is written."""
-    return InputError(f"table '{path}' ends in '{path.suffix}'; expected .csv or .json: rename it")
+    return InputError(f"table '{path}' ends in '{path.suffix}'; expected {' or '.join(kinds)}: rename it")
 
 
 def found_orientation(letters: str) -> InputWarning:

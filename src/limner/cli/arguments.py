@@ -8,36 +8,45 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limner import check
-
 if TYPE_CHECKING:
     from limner.space import LabelTable
 
-Scans = Annotated[list[Path], typer.Argument(metavar="SCANS", help="Image files, or folders of them.")]
+TABLES = (".csv", ".tsv")
+Scans = Annotated[
+    list[Path],
+    typer.Argument(metavar="SCANS", help="Images, folders, BIDS roots, or tables."),
+]
 Labels = Annotated[
     Path | None, typer.Option("--labels", metavar="TABLE", help="CSV or TSV: id, name[, structure, tissue].")
 ]
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:
-    """Return the files among the paths, folders replaced by the volumes directly inside them, sorted.
-
-    Hidden files are no volumes: a process that was killed may have left a half-written one.
+    """Return the files among the paths, folders replaced by the scans that `scans_in` finds in them.
 
     Raises:
         InputError: for a folder that holds none.
     """
-    from limner.files import SUFFIXES, is_volume
+    from limner.files.folders import scans_in
 
-    files: list[Path] = []
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if is_volume(file) and not file.name.startswith("."))
-        if not inside:
-            raise check.no_scans(path, SUFFIXES)
-        files += inside
-    return files
+    return [file for path in paths for file in (scans_in(path) if path.is_dir() else [path])]
+
+
+def looked_at(path: Path) -> list[Path]:
+    """Return all files that a path leads to: of a table, labels and masks too; of a folder, every DICOM series in it.
+
+    Raises:
+        InputError: for a folder that holds no scans, or a table that cannot be used.
+    """
+    from limner.files.dicom import chosen
+    from limner.files.folders import scans_in
+
+    if path.suffix.lower() in TABLES and path.is_file():
+        from limner.data.cohort import read_cohort
+
+        cases = read_cohort(path)
+        return [file for case in cases for file in (*case.images, case.labels, case.mask) if file]
+    return [series for scan in (scans_in(path) if path.is_dir() else [path]) for series in chosen(scan)]
 
 
 def label_maps(paths: Sequence[Path]) -> list[Path]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner import check
-from limner.cli.arguments import Labels, expanded, label_maps, table_of
+from limner.cli.arguments import Labels, label_maps, looked_at, table_of
 from limner.cli.terminal import MISUSED, SOME_FAILED, progress, told
 
 if TYPE_CHECKING:
     from limner.evaluation import Summary
+    from limner.files.inspection import Finding
+    from limner.inference.needs import Needs
 
 
 def evaluate(
@@ -62,25 +64,48 @@ def report(
 
 
 def check_paths(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS", help="Images or label maps, or folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATHS", help="Images, label maps, folders, BIDS roots, tables.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="TABLE", help="A line for each, as .csv.")] = None,
     labels: Labels = None,
 ) -> None:
-    """Look at files without segmenting: geometry, intensities, labels."""
+    """Look at files without segmenting: geometry, intensities, labels, what is odd, and what segmenting would take."""
     from limner.files.inspection import inspected
 
-    failed = 0
-    for path in expanded(paths):
-        finding = inspected(path, table_of(labels))
-        failed += finding.error is not None
-        print(f"{path}\n" + "\n".join(f"  {name:<12} {value}" for name, value in finding.lines()))
+    if out:
+        _claim_table(out, kinds=(".csv",))
+    table, rows = table_of(labels), []
+    with told():
+        files = [file for path in paths for file in looked_at(path)]
+    with progress(len(files), "looking") as (tell, advance):
+        for path in files:
+            tell(path.name)
+            finding = inspected(path, table)
+            needed = _needs(finding)
+            lines = [*finding.lines(), *([("to segment", str(needed))] if needed else [])]
+            print(f"{path}\n" + "\n".join(f"  {name:<12} {value}" for name, value in lines))
+            estimate = {"memory_gb": f"{needed.memory / 1e9:.1f}", "minutes": f"{needed.minutes:.1f}"} if needed else {}
+            rows.append(finding.row(path) | estimate)
+            advance()
+    if out:
+        _save_rows(rows, out)
+    failed = sum(bool(row["error"]) for row in rows)
     if failed:
-        raise typer.Exit(SOME_FAILED if failed < len(expanded(paths)) else MISUSED)
+        raise typer.Exit(SOME_FAILED if failed < len(rows) else MISUSED)
 
 
-def _claim_table(path: Path) -> None:
+def _needs(finding: Finding) -> Needs | None:
+    """Return what segmenting would take, if it is a scan."""
+    from limner.inference.needs import needs
+
+    return needs(finding.image) if finding.image and finding.image.data.ndim == 3 else None
+
+
+def _claim_table(path: Path, *, kinds: Sequence[str] = (".csv", ".json")) -> None:
     """Make sure that a table can be written, before the time is spent: refuse other kinds, make its folder."""
-    if path.suffix not in (".csv", ".json"):
-        raise check.table_suffix(path)
+    if path.suffix not in kinds:
+        raise check.table_suffix(path, kinds)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

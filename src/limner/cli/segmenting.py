@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner import check
-from limner.cli.arguments import Scans, expanded
-from limner.cli.terminal import MISUSED, SOME_FAILED, progress, told
+from limner.cli.arguments import Scans
+from limner.cli.cohorts import cohort_progress
+from limner.cli.terminal import MISUSED, SOME_FAILED, told
 
 if TYPE_CHECKING:
+    from limner.cluster import Executor
     from limner.inference import Case
 
 
@@ -52,11 +54,17 @@ def segment(
     ] = None,
     outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Scans at a time, each in a process of its own.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker [default: 1].")] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
 ) -> None:
-    """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model."""
-    paths = expanded(scans)
+    """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model.
+
+    The same command again goes on where it was stopped.
+    """
     if model and outliers:
         raise check.outliers_of_a_model()
+    from limner.data.cohort import find_cases
     from limner.inference import Options
     from limner.methods.mixture import Mixture
 
@@ -67,7 +75,10 @@ def segment(
         orientation=orientation,
         posteriors=posteriors,
     )
-    cases = _segmented(paths, out, prior=prior, model=model, options=chosen)
+    executor = _executor(workers, threads=threads)
+    with told():
+        found = find_cases(scans)
+    cases = _segmented(found, out, prior=prior, model=model, options=chosen, executor=executor, redo=redo)
     if out.is_dir():
         print(f"labels: {out}")
         _finish(cases, out)
@@ -77,24 +88,19 @@ def segment(
         _leave(cases)
 
 
-def _segmented(
-    scans: Sequence[Path], out: Path, *, prior: Path | None, model: Path | None = None, options: Any = None
-) -> list[Case]:
-    """Segment scans under a progress bar."""
+def _executor(workers: int | None, *, threads: int | None) -> Executor:
+    """Return who does the work."""
+    from limner.cluster import Processes, Serial
+
+    return Serial(threads or 0) if workers is None else Processes(workers, threads or 1)
+
+
+def _segmented(scans: Sequence[Any], out: Path, **asked: Any) -> list[Case]:
+    """Segment scans, and show how far it has come."""
     from limner.inference import segment_scans
 
-    with progress(len(scans), "segmenting") as (tell, advance), told():
-        before = [""]
-
-        def step(case: str, words: str) -> None:
-            if before[0] not in ("", case):
-                advance()
-            before[0] = case
-            tell(f"{case}: {words}")
-
-        cases = segment_scans(scans, out, prior=prior, model=model, options=options, progress=step)
-        advance()
-    return cases
+    with cohort_progress("segmenting") as progress, told():
+        return segment_scans(scans, out, progress=progress, **asked)
 
 
 def _finish(cases: Sequence[Case], out: Path) -> None:

@@ -13,13 +13,15 @@ import numpy as np
 
 from limner import check
 from limner.data.batch import IGNORE
-from limner.files import SUFFIXES, is_volume, stem
+from limner.files import bids, existing, stem
+from limner.files.folders import scans_in
 from limner.files.names import LABELS_ENDING, case_names
 
-MASK_ENDING = "_mask"
+MASK_ENDING, UNCERTAINTY_ENDING = "_mask", "_uncertainty"
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("image", "image_2", "labels", "mask", "present", "case", "person", "split", "orientation")
 FURTHER_IMAGE = re.compile(r"image_\d+")
+TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Case:
         split: one of SPLITS, if anybody said which.
         orientation: where the axes lead, such as "LIA", if the file does not say.
         present: for each target, whether it is in the image: 1, 0 or IGNORE.
+        dataset: the root of the BIDS dataset that it was found in, if it was.
     """
 
     name: str
@@ -45,10 +48,38 @@ class Case:
     split: str | None = None
     orientation: str | None = None
     present: tuple[int, ...] = ()
+    dataset: Path | None = None
 
     def __post_init__(self) -> None:
         """Take a scan of nobody known for that of a person of its own."""
         object.__setattr__(self, "person", self.person or self.name)
+
+
+def find_cases(sources: Sequence[Path]) -> tuple[Case, ...]:
+    """Return the scans that paths lead to, in their order.
+
+    Args:
+        sources: files; DICOM folders; other folders, of what is directly inside; roots of BIDS datasets; tables.
+
+    Raises:
+        InputError: as `read_cohort` for a table; for a folder without scans, or two scans of one name.
+    """
+    cohort = [case for source in sources for case in _cases(source)]
+    names = iter(case_names([case.images[0] for case in cohort if not case.name]))
+    cohort = [case if case.name else replace(case, name=next(names)) for case in cohort]
+    check.cases_differ([case.name for case in cohort])
+    return tuple(cohort)
+
+
+def _cases(source: Path) -> Sequence[Case]:
+    """Return the scans that a path leads to, without names if nobody gave them any."""
+    if source.suffix.lower() in TABLES and not source.is_dir():
+        return read_cohort(source)
+    if not source.is_dir():
+        return [Case("", (source,))]
+    dataset = source if bids.is_dataset(source) else None
+    # What an earlier run left beside a scan is none.
+    return [Case("", case.images, dataset=dataset) for case in _in_folder(source)]
 
 
 def read_cohort(source: Path, *, labels: Path | None = None) -> tuple[Case, ...]:
@@ -105,30 +136,17 @@ def split(cohort: Sequence[Case], *, validation: float, seed: int) -> tuple[tupl
     return parts[0], parts[1]
 
 
-def _volumes(folder: Path) -> list[Path]:
-    """Return the volumes in a folder; hidden files may be half-written.
-
-    Raises:
-        InputError: if it has none, or is none.
-    """
-    if not folder.is_dir():
-        raise check.no_scans(folder, SUFFIXES)
-    found = sorted(path for path in folder.iterdir() if is_volume(path) and not path.name.startswith("."))
-    if not found:
-        raise check.no_scans(folder, SUFFIXES)
-    return found
-
-
 def _in_folder(folder: Path) -> tuple[Case, ...]:
     """Return the scans in a folder, with their labels and masks."""
-    by_stem = {stem(path): path for path in _volumes(folder)}
+    paths = scans_in(folder)
+    by_stem = {stem(path): path for path in paths}
     companions = {
         name: ending
         for name in by_stem
-        for ending in (LABELS_ENDING, MASK_ENDING)
+        for ending in (LABELS_ENDING, MASK_ENDING, UNCERTAINTY_ENDING)
         if name.endswith(ending) and name.removesuffix(ending) in by_stem
     }
-    images = [path for path in _volumes(folder) if stem(path) not in companions]
+    images = [path for path in paths if stem(path) not in companions]
     return tuple(
         Case(name, (path,), by_stem.get(stem(path) + LABELS_ENDING), by_stem.get(stem(path) + MASK_ENDING))
         for name, path in zip(case_names(images), images, strict=True)
@@ -141,7 +159,7 @@ def _labelled(cohort: Sequence[Case], folder: Path) -> tuple[Case, ...]:
     Raises:
         InputError: if none belongs to a case.
     """
-    maps = {stem(path).removesuffix(LABELS_ENDING).casefold(): path for path in _volumes(folder)}
+    maps = {stem(path).removesuffix(LABELS_ENDING).casefold(): path for path in scans_in(folder)}
     owners = {case.name: {case.name.casefold(), stem(case.images[0]).casefold()} & maps.keys() for case in cohort}
     if not any(owners.values()):
         raise check.labels_of_nobody(list(maps.values()), folder)
@@ -161,7 +179,9 @@ def _in_table(path: Path) -> tuple[Case, ...]:
     """
     rows = _rows(path)
     images = [path.parent / row["image"] for row in rows]
-    for line, image in enumerate(images, start=2):
+    for line, (row, image) in enumerate(zip(rows, images, strict=True), start=2):
+        if not row["image"]:
+            raise check.table_line(path, line, reason="no image is named; expected a file: name it, or drop the line")
         _existing(path, line, image=image)
     names = case_names(images) if not all(row.get("case") for row in rows) else ["" for _ in rows]
     return tuple(
@@ -221,7 +241,7 @@ def _existing(path: Path, line: int, *, image: Path) -> Path:
         InputError: if it is none, saying in which line.
     """
     try:
-        check.existing_file(image)
+        existing(image)
     except check.InputError as error:
         raise check.table_line(path, line, reason=str(error)) from error
     return image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import warnings
@@ -14,22 +15,40 @@ from typing import Any, Protocol
 import numpy as np
 
 from limner import check
-from limner.files import arrays, mgh, nifti
+from limner.files import arrays, dicom, metaimage, mgh, nifti, nrrd, pictures, storing
 from limner.space import Array, Grid, Kind, Volume
 
-__all__ = ["SUFFIXES", "is_volume", "open_volume", "replacing", "replacing_folder", "save_volume", "stem", "suffix"]
+__all__ = [
+    "PICTURES",
+    "SUFFIXES",
+    "existing",
+    "is_volume",
+    "open_volume",
+    "replacing",
+    "replacing_folder",
+    "result_suffix",
+    "save_volume",
+    "stem",
+    "stored_volume",
+    "suffix",
+]
 
 
-class Format(Protocol):
-    """What each format's module has."""
+class Reader(Protocol):
+    """What the module of a format that is only read has."""
 
     def read(self, path: Path, dtype: type | None) -> tuple[Array, Array | None, Any]:
         """Return data in `dtype` (None: as stored), affine if there is one, and header."""
+
+
+class Format(Reader, Protocol):
+    """What each format's module has."""
 
     def write(self, volume: Volume, path: Path) -> None:
         """Write a volume whose data have the type they are to be stored in."""
 
 
+#: What is written; which types of numbers each stores is in `storing`.
 FORMATS: dict[str, Format] = {
     ".nii.gz": nifti,
     ".nii": nifti,
@@ -37,12 +56,30 @@ FORMATS: dict[str, Format] = {
     ".mgh": mgh,
     ".npz": arrays,
     ".npy": arrays,
+    ".nrrd": nrrd,
+    ".mha": metaimage,
+    ".png": pictures,
+    ".tiff": pictures,
+    ".tif": pictures,
 }
-SUFFIXES = tuple(FORMATS)
+#: What is read, beside that.
+READ_ONLY: dict[str, Reader] = {
+    ".nhdr": nrrd,
+    ".mhd": metaimage,
+    ".dcm": dicom,
+    ".jpg": pictures,
+    ".jpeg": pictures,
+}
+READERS: dict[str, Reader] = {**FORMATS, **READ_ONLY}
+SUFFIXES = tuple(READERS)
+#: Suffixes of files that do not say where they lie, and of which there may be some in a folder of scans.
+PICTURES = tuple(ending for ending, known in READERS.items() if known is pictures)
+#: Of results whose scan has another.
+FALLBACK = ".nii.gz"
 
 
 def suffix(path: str | Path) -> str:
-    """Return the suffix, in lower case, by which a file's format is known.
+    """Return the suffix, in lower case, by which a file's format is known; of a folder or a series in one, ".dcm".
 
     Raises:
         InputError: if it is none of `SUFFIXES`.
@@ -51,7 +88,19 @@ def suffix(path: str | Path) -> str:
     for known in SUFFIXES:
         if name.endswith(known):
             return known
+    if dicom.is_series(Path(path)):
+        return ".dcm"
     raise check.unknown_suffix(Path(path), SUFFIXES)
+
+
+def result_suffix(path: str | Path) -> str:
+    """Return the suffix of results of a scan: its own, or NIfTI's if that format is only read, or for pictures.
+
+    Raises:
+        InputError: if the scan's is none of `SUFFIXES`.
+    """
+    own = suffix(path)
+    return own if own in FORMATS and own not in PICTURES else FALLBACK
 
 
 def is_volume(path: str | Path) -> bool:
@@ -65,11 +114,15 @@ def stem(path: str | Path) -> str:
     Raises:
         InputError: if the suffix is none of `SUFFIXES`.
     """
-    return Path(path).name[: -len(suffix(path))]
+    # normpath, because a folder may be called "." or "..".
+    name, ending = Path(os.path.normpath(Path(path).absolute())).name, suffix(path)
+    return name[: -len(ending)] if name.lower().endswith(ending) else name.replace("#", "_")
 
 
 def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
     """Read a volume: an image as float32, labels as int32.
+
+    Of DICOM, `path` is the folder of a series; or of several, with the number of one of them: FOLDER#3.
 
     Warns about what it tolerates: trailing axes of one voxel, axes that are not at right angles, a missing affine.
 
@@ -78,50 +131,76 @@ def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
             constant; labels that are not whole numbers; a singular affine.
     """
     path = Path(path)
-    check.existing_file(path)
-    data, affine, header = FORMATS[suffix(path)].read(path, np.float32 if kind == "image" else None)
+    volume = _opened(path, np.float32 if kind == "image" else None, kind="image")
+    if kind == "image":
+        check.finite(volume.data, path)
+        check.varied(volume.data, path)
+        return volume
+    check.whole_numbers(volume.data, path)
+    return replace(volume, data=volume.data.astype(np.int32, copy=False), kind="labels")
+
+
+def stored_volume(path: str | Path) -> Volume:
+    """Read a volume whatever its values are, in the type that they are stored in, as an image.
+
+    Raises:
+        InputError: for a file that is missing, damaged, 4-D or of an unknown format; a singular affine.
+    """
+    return _opened(Path(path), None, kind="image")
+
+
+def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
+    """Read a volume in `dtype` (None: as stored), and warn of what is tolerated."""
+    existing(path)
+    known = READERS[suffix(path)]
+    try:
+        data, affine, header = known.read(path, dtype)
+    except OSError as error:
+        raise check.unreadable(path, error) from error
     data = _squeezed(data, path, affine=affine)
     if affine is None:
-        warnings.warn(check.no_affine(path), stacklevel=2)
+        warnings.warn(check.no_affine(path), stacklevel=3)
         affine = np.eye(data.ndim + 1)
     check.affine(affine, path, dimensions=data.ndim)
     grid = Grid(data.shape, affine)
     if grid.skew > nifti.RIGHT_ANGLE:
-        warnings.warn(check.sheared(path, grid.skew), stacklevel=2)
-    if kind == "image":
-        check.finite(data, path)
-        check.varied(data, path)
-    else:
-        check.whole_numbers(data, path)
-        data = data.astype(np.int32, copy=False)
+        warnings.warn(check.sheared(path, grid.skew), stacklevel=3)
     return Volume(data, grid, kind, header)
 
 
-def save_volume(volume: Volume, path: str | Path) -> None:
+def existing(path: Path) -> None:
+    """Refuse a path that leads to no file, no folder that may hold a series, and no series in one.
+
+    Raises:
+        InputError: saying what is there.
+    """
+    if not dicom.is_series(path):
+        check.existing_file(path)
+
+
+def save_volume(volume: Volume, path: str | Path, *, as_stored: bool = False) -> None:
     """Write a volume: an image as float32, labels in the smallest of uint8, int16 and int32 that holds them.
 
     The file appears whole or not at all; one that stood there before is replaced only by a whole one. A volume that
     came from a file of the same family keeps that file's header, and its geometry to the bit if the grid is the same.
 
+    Args:
+        volume: to write.
+        path: its suffix chooses the format.
+        as_stored: keep the type of the data, if the format has it.
+
     Raises:
-        InputError: for an unknown suffix, or if the file cannot be written.
+        InputError: for an unknown suffix, a format that is only read or has no such numbers, or if the file cannot be
+            written.
     """
     path = Path(path)
-    write = FORMATS[suffix(path)].write
-    stored = np.float32 if volume.kind == "image" else label_type(volume.data)
+    ending = suffix(path)
+    if as_stored:
+        data = storing.kept(volume.data, ending, path=path)
+    else:
+        data = storing.stored(volume.data, ending, kind=volume.kind, path=path)
     with replacing(path) as temporary:
-        write(replace(volume, data=volume.data.astype(stored, copy=False)), temporary)
-
-
-def label_type(data: Array) -> type[np.integer[Any]]:
-    """Return the smallest integer type that every viewer reads and that holds `data`."""
-    low, high = data.min(), data.max()
-    for candidate in (np.uint8, np.int16):
-        info = np.iinfo(candidate)
-        if info.min <= low and high <= info.max:
-            return candidate
-    check.whole_numbers(data, "volume")
-    return np.int32
+        FORMATS[ending].write(replace(volume, data=data), temporary)
 
 
 @contextmanager
@@ -181,7 +260,7 @@ def _squeezed(data: Array, path: Path, *, affine: Array | None) -> Array:
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.shape != shape:
-        warnings.warn(check.squeezed(path, shape, kept=data.shape), stacklevel=3)
+        warnings.warn(check.squeezed(path, shape, kept=data.shape), stacklevel=4)
     if data.ndim == 2 and affine is not None and len(affine) == 4:
         data = data[..., np.newaxis]
     check.three_dimensional(data.shape, path)

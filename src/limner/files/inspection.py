@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from limner import check
-from limner.files import open_volume
-from limner.space import Grid, LabelTable, Volume
+from limner.files import open_volume, stored_volume
+from limner.files.conversion import looks_like_labels
+from limner.files.oddities import image_oddities, label_oddities
+from limner.space import LabelTable, Volume
 
-#: A file of whole numbers with at most this many different values is taken for a label map.
-MOST_LABELS = 400
+#: Columns of the table of many findings, before what else is measured.
+COLUMNS = ("file", "kind", "shape", "voxel_mm", "orientation", "stored", "lowest", "median", "highest", "litres")
+LAST_COLUMNS = ("labels", "memory_gb", "minutes", "notes", "error")
 
 
 @dataclass(frozen=True)
@@ -23,19 +28,28 @@ class Finding:
     Args:
         geometry: shape, voxel sizes and orientation in words.
         contents: intensities or labels in words.
-        notes: what was tolerated in reading it.
+        notes: what is odd about it, and what was tolerated in reading it.
         error: why it cannot be used, if it cannot.
+        facts: the same by columns of a table.
+        image: the volume, if it is one that could be segmented.
     """
 
     geometry: str = ""
     contents: str = ""
     notes: tuple[str, ...] = ()
     error: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    image: Volume | None = field(default=None, repr=False, compare=False)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what there is to say, each with its heading."""
         told = [("geometry", self.geometry), ("contents", self.contents), *(("note", note) for note in self.notes)]
         return [(heading, words) for heading, words in [*told, ("error", self.error or "")] if words]
+
+    def row(self, path: Path) -> dict[str, Any]:
+        """Return what there is to say as a row of a table with `COLUMNS` and `LAST_COLUMNS`."""
+        row = dict.fromkeys((*COLUMNS, *LAST_COLUMNS), "") | {"file": str(path)} | dict(self.facts)
+        return row | {"notes": "; ".join(self.notes), "error": self.error or ""}
 
 
 def inspected(path: Path, table: LabelTable) -> Finding:
@@ -43,40 +57,51 @@ def inspected(path: Path, table: LabelTable) -> Finding:
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", check.InputWarning)
         try:
-            finding = _described(open_volume(path), path, table=table)
+            finding = _described(stored_volume(path), path, table=table)
         except check.InputError as error:
             finding = Finding(error=str(error))
-    notes = tuple(dict.fromkeys(str(one.message) for one in heard if issubclass(one.category, check.InputWarning)))
-    return Finding(finding.geometry, finding.contents, notes, finding.error)
+    told = [str(one.message) for one in heard if issubclass(one.category, check.InputWarning)]
+    return replace(finding, notes=tuple(dict.fromkeys([*told, *finding.notes])))
 
 
-def _described(volume: Volume, path: Path, *, table: LabelTable) -> Finding:
-    """Return the description of a volume, as labels where its values are few whole numbers."""
-    values = np.unique(volume.data)
-    if len(values) > MOST_LABELS or (values % 1).any() or values[0] < 0 or not _map_like(volume):
-        return Finding(_geometry(volume.grid), _intensities(volume))
-    labels = open_volume(path, kind="labels")
-    found, counts = np.unique(table.rows(labels.data, path), return_counts=True)
-    named = [f"{table.names[row]} {count}" for row, count in zip(found.tolist(), counts.tolist(), strict=True) if row]
-    return Finding(_geometry(labels.grid), f"{len(named)} labels (voxels): {', '.join(named)}")
+def _described(stored: Volume, path: Path, *, table: LabelTable) -> Finding:
+    """Return the description of a volume, as labels where its values are few whole numbers.
+
+    Raises:
+        InputError: for labels that the table does not know; an image that is not finite or constant.
+    """
+    grid = stored.grid
+    facts = {
+        "shape": " ".join(map(str, grid.shape)),
+        "voxel_mm": " ".join(f"{size:.4g}" for size in grid.voxel_sizes),
+        "orientation": grid.orientation,
+        "stored": stored.data.dtype.name,
+    }
+    if looks_like_labels(stored):
+        return _label_map(stored, path, table=table, facts=facts)
+    image = open_volume(path)
+    low, middle, high = (float(value) for value in np.percentile(image.data, (0, 50, 100)))
+    part = np.count_nonzero(image.data != image.data.flat[0]) * grid.voxel_volume / 1e6
+    words = f"{low:.4g} to {high:.4g}, median {middle:.4g}; {part:.2f} litres differ from the first voxel's value"
+    facts |= {"kind": "image", "litres": f"{part:.3f}"}
+    facts |= {"lowest": f"{low:.6g}", "median": f"{middle:.6g}", "highest": f"{high:.6g}"}
+    return Finding(str(grid), words, tuple(image_oddities(image)), facts=facts, image=image)
 
 
-def _map_like(volume: Volume) -> bool:
-    """Tell whether most neighbouring voxels are equal, as in label maps, beyond the background."""
-    inside = volume.data[1:][volume.data[1:] > 0]
-    before = volume.data[:-1][volume.data[1:] > 0]
-    return bool(inside.size) and float((inside == before).mean()) > 0.5
+def _label_map(stored: Volume, path: Path, *, table: LabelTable, facts: dict[str, Any]) -> Finding:
+    """Return the description of a label map.
 
-
-def _geometry(grid: Grid) -> str:
-    """Return the shape, voxel sizes and orientation in words."""
-    sizes = " x ".join(f"{size:.4g}" for size in grid.voxel_sizes)
-    return f"{' x '.join(map(str, grid.shape))} voxels of {sizes} mm, axes lead {grid.orientation}"
-
-
-def _intensities(volume: Volume) -> str:
-    """Return the range and the empty share of an image in words."""
-    low, middle, high = np.percentile(volume.data, (0, 50, 100))
-    values = volume.data[volume.data != volume.data.flat[0]]
-    part = values.size * volume.grid.voxel_volume / 1e6
-    return f"{low:.4g} to {high:.4g}, median {middle:.4g}; {part:.2f} litres differ from the first voxel's value"
+    Raises:
+        InputError: for labels that the table does not know, unless it is a mask of 0 and 255.
+    """
+    notes = tuple(label_oddities(stored, table))
+    labels = stored.data.astype(np.int32)
+    if set(np.unique(labels).tolist()) == {0, 255}:
+        named = [f"255 {np.count_nonzero(labels)}"]
+    else:
+        found, counts = np.unique(table.rows(labels, path), return_counts=True)
+        named = [
+            f"{table.names[row]} {count}" for row, count in zip(found.tolist(), counts.tolist(), strict=True) if row
+        ]
+    facts = facts | {"kind": "labels", "labels": "; ".join(named)}
+    return Finding(str(stored.grid), f"{len(named)} labels (voxels): {', '.join(named)}", notes, facts=facts)

@@ -16,6 +16,10 @@ from limner.space import Array, Grid, Volume
 
 GZIP_MAGIC = b"\x1f\x8b"
 SCANNER = 1
+# Axis of NIfTI-1, voxels.
+LONGEST = 2**15 - 1
+# Distance in mm at a corner from which it is said that qform and sform disagree.
+FAR = 1.0
 # Cosine up to which axes count as being at right angles; rounding to float32 stays well below.
 RIGHT_ANGLE = 5e-5
 
@@ -51,12 +55,15 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array, Any]:
     image = loaded(path, nibabel.Nifti1Pair)
     header = image.header
     if header["qform_code"] == 0 and header["sform_code"] == 0:
-        warnings.warn(check.no_orientation(path), stacklevel=3)
+        warnings.warn(check.no_orientation(path), stacklevel=4)
     unit = header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
-        warnings.warn(check.other_unit(path, unit), stacklevel=3)
+        warnings.warn(check.other_unit(path, unit), stacklevel=4)
+    distance = disagreement(header)
+    if distance > FAR:
+        warnings.warn(check.forms_disagree(path, distance), stacklevel=4)
     if isinstance(header, _TolerantHeader):
-        warnings.warn(check.long_quaternion(path), stacklevel=3)
+        warnings.warn(check.long_quaternion(path), stacklevel=4)
     return values(image, path, dtype=dtype), image.affine, header
 
 
@@ -72,6 +79,8 @@ def write(volume: Volume, path: Path) -> None:
     header: Any = volume.header
     known = isinstance(header, nibabel.Nifti1Header)
     header = header.copy() if known else nibabel.Nifti1Header()
+    if max(grid.shape) > LONGEST and not isinstance(header, nibabel.Nifti2Header):
+        header = nibabel.Nifti2Header.from_header(header)
     shape = shape_to_keep(grid, header.get_data_shape(), affine=header.get_best_affine()) if known else None
     if shape is None:
         _set_geometry(header, grid)
@@ -82,6 +91,17 @@ def write(volume: Volume, path: Path) -> None:
     classes: tuple[Any, ...] = (nibabel.Nifti1Image, nibabel.Nifti2Image, _TolerantImage)
     image_class = next(each for each in classes if each.header_class is type(header))
     nibabel.save(image_class(volume.data.reshape(shape or grid.shape), None, header), path)
+
+
+def disagreement(header: Any) -> float:
+    """Return how far apart in mm, at a corner, qform and sform place a scan; 0 without both."""
+    if not (header["qform_code"] and header["sform_code"]):
+        return 0.0
+    shape = (*header.get_data_shape(), 1, 1)[:3]
+    qform, sform = header.get_qform(), header.get_sform()
+    if not (np.isfinite(qform).all() and np.linalg.det(sform[:3, :3]) and np.linalg.det(qform[:3, :3])):
+        return 0.0
+    return Grid(shape, sform).distance(Grid(shape, qform))
 
 
 def _set_geometry(header: Any, grid: Grid) -> None:

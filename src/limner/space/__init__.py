@@ -5,6 +5,18 @@ from __future__ import annotations
 from limner.space.boxes import Box
 from limner.space.grid import Array, Grid, Kind, Volume
 from limner.space.labels import Label, LabelTable
-from limner.space.resample import led, reoriented, resampled
+from limner.space.resample import averaged, led, reoriented, resampled
 
-__all__ = ["Array", "Box", "Grid", "Kind", "Label", "LabelTable", "Volume", "led", "reoriented", "resampled"]
+__all__ = [
+    "Array",
+    "Box",
+    "Grid",
+    "Kind",
+    "Label",
+    "LabelTable",
+    "Volume",
+    "averaged",
+    "led",
+    "reoriented",
+    "resampled",
+]

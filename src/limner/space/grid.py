@@ -44,6 +44,11 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
         object.__setattr__(self, "affine", affine)
 
+    def __str__(self) -> str:
+        """Return the shape, voxel sizes and orientation in words."""
+        sizes = " x ".join(f"{size:.4g}" for size in self.voxel_sizes)
+        return f"{' x '.join(map(str, self.shape))} voxels of {sizes} mm, axes lead {self.orientation}"
+
     @property
     def dimensions(self) -> int:
         """Number of axes, D."""

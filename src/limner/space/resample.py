@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,3 +97,48 @@ def _turn(shape: tuple[int, ...], order: list[int], *, flips: list[bool]) -> NDA
         turn[source, target] = -1 if flip else 1
         turn[source, -1] = shape[target] - 1 if flip else 0
     return turn
+
+
+def averaged(volume: Volume, grid: Grid) -> Volume:
+    """Return the volume on `grid`, where coarser by the mean of an image in each voxel, or the most frequent label.
+
+    Where it is no coarser, images are interpolated linearly and labels taken from the nearest voxel, as by `resampled`.
+    A voxel is looked at in as many points along each axis as it spans voxels of the volume. Of labels equally frequent
+    the lowest is taken; outside the volume all is zero.
+
+    Returns:
+        Volume with data of `grid.shape`: labels in their own type, images as float32.
+    """
+    steps = np.abs(np.linalg.inv(volume.grid.affine) @ grid.affine)[:-1, :-1].max(0)
+    # The twentieth keeps a voxel that is hardly larger from being looked at twice.
+    counts = np.maximum(1, np.ceil(steps - 0.05)).astype(int).tolist()
+    if max(counts) == 1:
+        return resampled(volume, grid)
+    places = itertools.product(*((np.arange(count) + 0.5) / count - 0.5 for count in counts))
+    points = (resampled(volume, _shifted(grid, np.array(place))).data for place in places)
+    if volume.kind == "labels":
+        return replace(volume, data=_most_frequent(np.stack(list(points))), grid=grid)
+    total = np.zeros(grid.shape)
+    for values in points:
+        total += values
+    return replace(volume, data=(total / np.prod(counts)).astype(np.float32), grid=grid)
+
+
+def _shifted(grid: Grid, offset: NDArray[np.float64]) -> Grid:
+    """Return a grid moved by a part of a voxel, (D,)."""
+    affine = grid.affine.copy()
+    affine[:-1, -1] = grid.world(offset)
+    return Grid(grid.shape, affine)
+
+
+def _most_frequent(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the most frequent of N labels (N, *S) at each voxel, the lowest of equals, (*S)."""
+    labels = np.sort(labels, axis=0)
+    found: NDArray[Any] = labels[0].copy()
+    most = np.ones(labels.shape[1:], np.int64)
+    run = most.copy()
+    for before, here in itertools.pairwise(labels):
+        run = np.where(here == before, run + 1, 1)
+        longer = run > most
+        found[longer], most[longer] = here[longer], run[longer]
+    return found

@@ -1,0 +1,65 @@
+"""Pictures: PNG, TIFF (pages make a volume) and JPEG, which do not say where they lie."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from limner import check
+from limner.files import itk
+from limner.space import Array, Volume
+
+KINDS = {".png": "PNGImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
+JPEG, END, TAIL = "JPEGImageIO", b"\xff\xd9", 64
+MOST_COLOURS = 4
+
+
+def read(path: Path, dtype: type | None) -> tuple[Array, None, itk.Header]:
+    """Return data (X, Y[, Z]) in `dtype` (None: as stored), no affine, and a header that is not placed.
+
+    Raises:
+        InputError: if the file is damaged, or shows colours.
+    """
+    kind = KINDS.get(path.suffix.lower(), JPEG)
+    # What a JPEG lacks, its reader fills with grey.
+    if kind == JPEG and END not in path.read_bytes()[-TAIL:]:
+        raise check.unreadable(path, "it has no end")
+    found = itk.reader(path, kind)
+    data = itk.voxels(found, path, dtype=dtype)
+    if found.GetNumberOfComponents() > 1:
+        data = _grey(data, path)
+    if data.ndim == 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    return data, None, itk.header(found, fields={}, placed=False)
+
+
+def _grey(data: Array, path: Path) -> Array:
+    """Return the one channel that all of (*S, 3) or, with opacity, (*S, 2 or 4) have in common.
+
+    Raises:
+        InputError: if they differ.
+    """
+    colours = data[..., : (1, 1, 1, 3, 3)[min(data.shape[-1], MOST_COLOURS)]]
+    check.colourless(path, alike=bool((colours == colours[..., :1]).all()))
+    return np.asarray(data[..., 0])
+
+
+def write(volume: Volume, path: Path) -> None:
+    """Write the voxels alone.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    from PIL import Image
+
+    warnings.warn(check.affine_lost(path), stacklevel=3)
+    pages = np.atleast_3d(volume.data).T  # (Z, Y, X)
+    check.one_page(path, len(pages), several=path.suffix != ".png")
+    first, *others = (Image.fromarray(np.ascontiguousarray(page)) for page in pages)
+    content = io.BytesIO()
+    kind = "PNG" if path.suffix == ".png" else "TIFF"
+    first.save(content, kind, save_all=bool(others), append_images=others)
+    path.write_bytes(content.getvalue())

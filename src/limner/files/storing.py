@@ -1,0 +1,101 @@
+"""Which types of numbers each format stores, and which of them given voxels take."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limner import check
+from limner.space import Array, Kind
+
+#: From the one that every viewer reads to those that few do.
+ALL = ("u1", "i2", "i4", "f4", "f8", "i1", "u2", "u4", "i8", "u8")
+#: By suffix; a format that is not among them is only read.
+TYPES: dict[str, tuple[str, ...]] = {
+    ".nii.gz": ALL,
+    ".nii": ALL,
+    ".mgz": ("u1", "i2", "i4", "f4"),
+    ".mgh": ("u1", "i2", "i4", "f4"),
+    ".npz": ALL,
+    ".npy": ALL,
+    ".nrrd": ALL,
+    ".mha": ALL,
+    ".png": ("u1", "u2"),
+    ".tif": ("u1", "u2", "i4", "f4"),
+    ".tiff": ("u1", "u2", "i4", "f4"),
+}
+#: Of whole numbers, and of real ones, as results are written.
+USUAL = {"labels": ("u1", "i2", "i4"), "image": ("f4",)}
+
+
+def stored(data: Array, ending: str, *, kind: Kind, path: Path) -> Array:
+    """Return voxels in the type that results are stored in.
+
+    Args:
+        data: (*S).
+        ending: the format's suffix.
+        kind: labels take the smallest of uint8, int16 and int32 that holds them; images are float32.
+        path: of the file.
+
+    Raises:
+        InputError: if the format is only read, or holds no such numbers; if labels need more than 32 bits.
+    """
+    known = _known(ending, path)
+    if kind == "labels":
+        check.whole_numbers(data, path)
+    wanted = [each for each in USUAL[kind] if each in known]
+    others = [each for each in known if each not in wanted and kind == "labels"]
+    found = next((each for each in (*wanted, *others) if kind == "image" or _holds(each, data)), None)
+    if found is None:
+        raise check.not_stored(path, data.dtype, known=_names(known))
+    return data.astype(found, copy=False)
+
+
+def kept(data: Array, ending: str, *, path: Path) -> Array:
+    """Return voxels in their own type, or if the format has no such, in the smallest that holds their values.
+
+    Warns if none does and real numbers are rounded to float32.
+
+    Raises:
+        InputError: if the format is only read, or its numbers cannot come near these.
+    """
+    known = _known(ending, path)
+    own = "u1" if data.dtype.kind == "b" else data.dtype.newbyteorder("=").str[1:]
+    found = own if own in known else next((each for each in known if _holds(each, data)), None)
+    if found is None and "f4" in known:
+        found = "f4"
+        rounded = np.abs(data - data.astype(np.float32)).max()
+        warnings.warn(check.rounded(path, data.dtype, error=float(rounded)), stacklevel=3)
+    if found is None:
+        raise check.not_stored(path, data.dtype, known=_names(known))
+    return data.astype(found, copy=False)
+
+
+def _known(ending: str, path: Path) -> tuple[str, ...]:
+    """Return the types of a format.
+
+    Raises:
+        InputError: if it is only read.
+    """
+    if ending not in TYPES:
+        raise check.only_read(path, TYPES)
+    return TYPES[ending]
+
+
+def _names(types: tuple[str, ...]) -> list[str]:
+    """Return types as numpy calls them."""
+    return [np.dtype(each).name for each in types]
+
+
+def _holds(stored_type: str, data: Array) -> bool:
+    """Tell whether a type holds every value of `data` exactly."""
+    dtype: np.dtype[Any] = np.dtype(stored_type)
+    if dtype.kind in "ui":
+        info = np.iinfo(dtype)
+        fits = bool(info.min <= data.min() and data.max() <= info.max)
+        return fits and (data.dtype.kind in "bui" or bool((np.rint(data) == data).all()))
+    with np.errstate(over="ignore"):
+        return bool((data.astype(dtype) == data).all())
