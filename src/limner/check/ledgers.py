@@ -119,7 +119,7 @@ def workers_version(versions: Mapping[str, object], *, expected: str) -> None:
     """Refuse workers with another version of limner, or without.
 
     Args:
-        versions: of each worker, by its address; None where there is no limner.
+        versions: of each worker, by its address; anything but text where there is no limner.
         expected: the version here.
 
     Raises:
@@ -127,7 +127,7 @@ def workers_version(versions: Mapping[str, object], *, expected: str) -> None:
     """
     for address, found in versions.items():
         if found != expected:
-            has = "has no limner" if found is None else f"runs limner {found}"
+            has = f"runs limner {found}" if isinstance(found, str) else "has no limner"
             raise InputError(
                 f"worker '{address}' {has} but limner {expected} sends it work; expected the same version everywhere: "
                 "install it there"
