@@ -31,7 +31,7 @@ from limner.space import Volume
 MANIFEST = "manifest.json"
 VOLUMES = "volumes.csv"
 VERDICTS = "qc.csv"
-COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3")
+COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3", "share")
 MIXTURE = "mixture"
 #: What to cite, by method.
 CITATIONS = {
