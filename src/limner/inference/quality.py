@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from limner.data.scan import Scan
-from limner.methods.placement import OUTER_TISSUES
+from limner.methods.placement import OUTER_TISSUES, told_sides
 from limner.priors.atlas import Atlas, Placement
 from limner.space import Array, Grid
 
@@ -107,7 +107,9 @@ def quality(scan: Scan, placement: Placement, *, atlas: Atlas) -> Quality:
         "filled": _filled(scan, placement, atlas=atlas),
         "smallest_scale": float(scales[-1]),
         "largest_scale": float(scales[0]),
-        "sides_nats": placement.sides,
+        "sides_nats": told_sides(
+            scan.image, scan.mask, grid=scan.grid, atlas=atlas, placement=placement, rng=np.random.default_rng(0)
+        ),
     }
     if placement.warp:
         jacobian = placement.warp.jacobian()

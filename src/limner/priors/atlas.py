@@ -190,7 +190,6 @@ class Placement:
         bias: the scan's gain, if it has one: intensities that may be negative have none.
         told: how much the atlas tells of the scan's intensities beyond their histogram, nats per voxel: next to nothing
             where it does not lie right, or where there is nothing to see.
-        sides: by how much its score exceeds that of its mirror image, before any bending.
     """
 
     transform: Array
@@ -198,7 +197,6 @@ class Placement:
     warp: Warp | None = None
     bias: Bias | None = None
     told: float = 0.0
-    sides: float = 0.0
 
     @property
     def scale(self) -> float:
