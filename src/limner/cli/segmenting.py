@@ -52,6 +52,7 @@ def segment(
     ] = None,
     outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
+    n4: Annotated[bool, typer.Option("--n4", help="Take out the coils' gain by N4 first.")] = False,
 ) -> None:
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model."""
     paths = expanded(scans)
@@ -66,6 +67,7 @@ def segment(
         mask=mask,
         orientation=orientation,
         posteriors=posteriors,
+        n4=n4,
     )
     cases = _segmented(paths, out, prior=prior, model=model, options=chosen)
     if out.is_dir():

@@ -24,6 +24,7 @@ from limner.inference.quality import Quality
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
 from limner.methods.storage import PRIOR, Model, load_model, model_hash
+from limner.preparation import n4
 from limner.priors.atlas import Atlas, Placement
 from limner.priors.storage import SHIPPED, load_prior, prior_hash
 from limner.space import Volume
@@ -84,6 +85,7 @@ class Options:
         mask: where the one scan's brain is.
         orientation: of scans whose files do not say.
         posteriors: whether to write NAME_posteriors, a folder of the structures' probabilities.
+        n4: whether N4 takes out the gain of the coils first, which is found on the way otherwise.
     """
 
     method: Mixture = field(default_factory=Mixture)
@@ -91,6 +93,7 @@ class Options:
     mask: Path | None = None
     orientation: str | None = None
     posteriors: bool = False
+    n4: bool = False
 
 
 def segment_scans(
@@ -166,12 +169,17 @@ class _Work:
         """Open one scan, with what belongs to it, and segment it."""
         progress("reading")
         options = self.options
+        mask = None if options.mask is None else open_volume(options.mask, kind="labels")
+        image, channels = open_volume(path), [open_volume(channel) for channel in options.channels]
+        if options.n4:
+            progress("evening by N4")
+            image, channels = n4.evened(image, mask), [n4.evened(channel) for channel in channels]
         return segment_volume(
-            open_volume(path),
+            image,
             prior=self.atlas,
             method=self.method,
-            channels=[open_volume(channel) for channel in options.channels],
-            mask=None if options.mask is None else open_volume(options.mask, kind="labels"),
+            channels=channels,
+            mask=mask,
             orientation=options.orientation,
             posteriors=options.posteriors,
             progress=progress,
