@@ -74,11 +74,13 @@ def test_parts_are_floored_probabilities(tilted: PlacedAtlas) -> None:
     assert parts.shape == (count, *tilted.grid.shape)
 
 
-def test_inside_a_mask_each_part_counts_by_its_share_there(tilted: PlacedAtlas) -> None:
+@pytest.mark.parametrize(("size", "skipped"), [(2.0, 3), (6.0, 1)])
+def test_inside_a_mask_each_part_counts_by_its_share_there(tilted: PlacedAtlas, size: float, skipped: int) -> None:
     """Bayes' rule, written out: p(part | place, inside) ~ p(part | place) p(inside | part)."""
-    prior, grid = tilted.atlas.sampled(tilted.grid), tilted.grid
+    grid = tilted.grid.spaced(size)
+    prior = tilted.atlas.sampled(grid)
     mask = prior[0] < 0.5
-    every = (slice(None, None, 3),) * 3
+    every = (slice(None, None, skipped),) * 3
     share = prior[:, *every][:, mask[every]].sum(1) / prior[:, *every].flatten(1).sum(1)
     assert share[0] < 0.5 < share[1:].max()
     expected = prior * share[:, None, None, None]
@@ -120,6 +122,23 @@ def test_messages_are_the_derivative_of_the_energy(tilted: PlacedAtlas, counted:
     q = drawn_q(placed).requires_grad_()
     (gradient,) = torch.autograd.grad(placed.energy(q).sum(), q)
     torch.testing.assert_close(placed.messages(q.detach()), gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_a_thick_voxel_expects_the_mean_of_what_it_covers(head: Atlas) -> None:
+    affine = phantoms.turned((20, -10, 30), (-40, -20, -35)) @ np.diag([1.0, 1.0, 5.0, 1.0])
+    thick = Grid((40, 50, 12), affine)
+    thin = Grid((40, 50, 36), affine @ np.diag([1, 1, 1 / 3, 1]) + np.outer(affine[:, 2], [0, 0, 0, -1 / 3]))
+    expected = head.sampled(thin).unflatten(3, (12, 3)).mean(-1)
+    found = head.averaged(thick)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (found - head.sampled(thick)).abs().max() > 0.05
+    placed = head.place(thick).part_probability()
+    torch.testing.assert_close(placed, (expected + FLOOR) / (1 + len(placed) * FLOOR), atol=1e-5, rtol=0)
+
+
+def test_voxels_of_a_usual_size_are_looked_at_in_their_middle(head: Atlas) -> None:
+    grid = Grid((40, 50, 30), np.diag([2.0, 1.0, 2.2, 1.0]))
+    assert torch.equal(head.averaged(grid), head.sampled(grid))
 
 
 def test_a_place_far_away_is_background(head: Atlas) -> None:
