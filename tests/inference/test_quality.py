@@ -60,6 +60,13 @@ def test_a_blurred_scan_is_not_sharp(atlas: Atlas) -> None:
     assert measured(blurred, atlas).sharpness < 0.5 * measured(data, atlas).sharpness
 
 
+def test_a_scan_that_is_cut_off_is_told(atlas: Atlas) -> None:
+    """What was brighter than grey matter, white matter above all, has one value."""
+    found = measured(np.minimum(brain(), 85), atlas)
+    assert (found.verdict, "as if it were cut off there" in found.reason) == ("fail", True)
+    assert found.saturated > 0.2
+
+
 def test_half_a_head_is_told(atlas: Atlas) -> None:
     data = brain()
     data[:, :, : data.shape[2] // 2] = 0

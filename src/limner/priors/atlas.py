@@ -92,10 +92,9 @@ class Atlas:
             mask: what is to be segmented; one that is everywhere changes nothing.
             grid: (*S), its affine leading to the atlas's world; what lies beyond it does not count as outside.
         """
-        steps = [min(LATTICE, max(1, int(APART / size))) for size in grid.voxel_sizes]
-        few = mask[tuple(slice(None, None, step) for step in steps)]
-        parts = self.sampled(Grid(tuple(few.shape), grid.affine @ np.diag([*steps, 1])))
-        return replace(self, kept=(parts[:, few].sum(1) + FLOOR) / (parts.flatten(1).sum(1) + FLOOR))
+        left, lattice = grid.thinned(LATTICE, apart=APART)
+        parts = self.sampled(lattice)
+        return replace(self, kept=(parts[:, mask[left]].sum(1) + FLOOR) / (parts.flatten(1).sum(1) + FLOOR))
 
     def sampled(self, grid: Grid) -> Tensor:
         """Return (P, *S) probabilities of the parts on a grid, whose affine leads to the atlas's world; no floor."""
