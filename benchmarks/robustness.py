@@ -8,17 +8,22 @@ are come from the cells of benchmarks/brains.py there, if it has been run.
 
 from __future__ import annotations
 
+import argparse
+import datetime as dt
 import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from brains import STRUCTURES, machine, scans
 from scipy import ndimage
 
 from limner.evaluation import evaluate
@@ -132,13 +137,21 @@ def as_cubes(person: Person) -> Volume:
     return Volume(ids, person.image.grid, "labels")
 
 
-def cell(person: Person, *, case: str, cubes: bool = False) -> dict[str, Any]:
-    """Return a person's scores, volumes and verdict with the prior that ships."""
+def cell(
+    read: Callable[[], Person], shake: Callable[[Person], Person], *, case: str, cubes: bool = False
+) -> dict[str, Any]:
+    """Return a shaken person's scores and verdict with the prior that ships."""
+    person = shake(read())
     if cubes:
         return {"rows": evaluate(as_cubes(person), person.labels, table=TABLE, case=case)}
     found = segment_volume(person.image)
     rows = evaluate(found.labels, person.labels, table=TABLE, case=case)
     return {"rows": rows, "verdict": found.quality.verdict, "reason": found.quality.reason}
+
+
+def mixture_of(stored: Path) -> dict[str, Any]:
+    """Return the scores of the mixture in a cell of benchmarks/brains.py."""
+    return {"rows": [row for row in json.loads(stored.read_text())["rows"] if row["method"] == "mixture"]}
 
 
 def cost(image: Volume, work: Path) -> dict[str, float]:
@@ -152,9 +165,10 @@ def cost(image: Volume, work: Path) -> dict[str, float]:
     return {"voxels": voxels, "seconds": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss / 1e6}
 
 
+AS_IT_IS = "as it is"
 #: What is done to a scan, and whether its labels are found by way of cubes.
 SHAKEN: dict[str, tuple[Callable[[Person], Person], bool]] = {
-    "as it is": (lambda person: person, False),
+    AS_IT_IS: (lambda person: person, False),
     "ventricles enlarged": (enlarged, False),
     "scanned again": (scanned_again, False),
     "slices of 5 mm": (thick, False),
@@ -172,3 +186,112 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.exists():
         path.write_text(json.dumps(make()))
     return json.loads(path.read_text())
+
+
+def shaken_text(cells: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return a Markdown table of mean Dice, person by person, of scans as they are and shaken, with the verdicts."""
+    persons = list(next(iter(cells.values())))
+    lines = [f"| | mean | HD95 (mm) | {' | '.join(persons)} | pass, look, fail |", "|---" * (len(persons) + 4) + "|"]
+    for title, found in cells.items():
+        dice, distance = ([value(one, "mean", metric) for one in found.values()] for metric in ("dice", "hd95"))
+        verdicts = [one.get("verdict") for one in found.values()]
+        told = ", ".join(str(verdicts.count(kind)) for kind in ("pass", "look", "fail")) if all(verdicts) else ""
+        shown = " | ".join(f"{one:.3f}" for one in dice)
+        lines.append(f"| {title} | {np.mean(dice):.3f} | {np.mean(distance):.2f} | {shown} | {told} |")
+    return "\n".join(lines)
+
+
+def changes(first: dict[str, Any], second: dict[str, Any]) -> list[float]:
+    """Return by what share each structure's volume changed from one scan to the next."""
+    return [value(second, name, "volume") / value(first, name, "volume") - 1 for name in STRUCTURES]
+
+
+def volume_text(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> str:
+    """Return a Markdown table of the volumes' changes, structure by structure."""
+    found = np.array([changes(before[person], after[person]) for person in before])
+    lines = ["| structure | mean change | mean size of it | largest |", "|---|---|---|---|"]
+    for name, column in zip(STRUCTURES, found.T, strict=True):
+        largest = column[np.abs(column).argmax()]
+        lines.append(f"| {name} | {column.mean():+.1%} | {np.abs(column).mean():.1%} | {largest:+.1%} |")
+    within = np.mean(np.abs(found) <= 0.03)
+    return "\n".join(lines) + f"\n\nOf {found.size} volumes {within:.0%} change by at most 3 %."
+
+
+def cost_text(cells: dict[float, dict[str, float]]) -> str:
+    """Return a Markdown table of what voxels of some sizes cost."""
+    lines = ["| mm | voxels of the brain | processor seconds | peak memory (GB) |", "|---|---|---|---|"]
+    for spacing, found in cells.items():
+        voxels, seconds, memory = found["voxels"] / 1e6, found["seconds"], found["memory"]
+        lines.append(f"| {spacing:g} | {voxels:.2f} million | {seconds:.0f} | {memory:.2f} |")
+    voxels = [found["voxels"] / 1e6 for found in cells.values()]
+    for what, unit in (("seconds", "seconds"), ("memory", "GB")):
+        slope, start = np.polyfit(voxels, [found[what] for found in cells.values()], 1)
+        off = max(abs(start + slope * found["voxels"] / 1e6 - found[what]) / found[what] for found in cells.values())
+        lines.append(f"\n{start:.3g} {unit} and {slope:.3g} more per million voxels describe them to {off:.0%}.")
+    return "\n".join(lines)
+
+
+def listed(values: tuple[float, ...]) -> str:
+    """Return numbers in words."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def main() -> None:
+    """Fill the cells that are missing, then write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of finished cells")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/robustness.md"))
+    arguments = parser.parse_args()
+    data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
+    work.mkdir(parents=True, exist_ok=True)
+    warnings.simplefilter("ignore")
+    people = {name: partial(Person.read, *files) for name, files in scans(data).items()}
+    cells: dict[str, dict[str, dict[str, Any]]] = {title: {} for title in SHAKEN}
+    for title, (shake, cubes) in SHAKEN.items():
+        for name, read in people.items():
+            make = partial(cell, read, shake, case=name, cubes=cubes)
+            shipped = work / f"cell-shipped-{name}.json"
+            if title == AS_IT_IS and shipped.exists():
+                make = partial(mixture_of, shipped)
+            cells[title][name] = kept(work / f"robustness-{title}-{name}.json", make)
+            print(title, name, f"{value(cells[title][name], 'mean'):.3f}", flush=True)
+    sizes = {}
+    for spacing in SPACINGS:
+        stored = work / f"robustness-{spacing:g}-mm.json"
+        sizes[spacing] = kept(stored, lambda spacing=spacing: cost(spaced(people["person-1"](), spacing), work))
+        print(sizes[spacing], flush=True)
+    grown = [
+        np.isin(enlarged(one).labels.data, VENTRICLES).sum() / np.isin(one.labels.data, VENTRICLES).sum()
+        for one in (read() for read in people.values())
+    ]
+    text = f"""# What shakes the mixture
+
+`LIMNER_DATA=FOLDER python benchmarks/robustness.py`, {dt.date.today()}, {machine()}.
+The seven stripped T1 brains of [brains.md](brains.md), the prior that ships; mean Dice of the twelve structures.
+
+- **Ventricles enlarged**: scan and reference warped by a smooth diffeomorphism that pushes the walls of the lateral
+  ventricles outwards by up to {PUSH:g} mm; they become {min(grown):.1f} to {max(grown):.1f} times as large.
+- **Scanned again**: the head turned by {listed(TURNED)} degrees and moved by {listed(MOVED)} mm,
+  resliced (cubic splines), noise of {NOISE:.0%} of the brain's mean added; the reference resliced likewise.
+- **Slices of 5 mm**: axial, means of what they cover; references are what fills most of a voxel. "Made into cubes": the
+  same slices interpolated to the size of their pixels before they are segmented, and the labels brought back.
+
+{shaken_text(cells)}
+
+## Volumes, scanned again
+
+{volume_text(cells[AS_IT_IS], cells["scanned again"])}
+
+## Time and memory
+
+`limner segment` on person 1, resampled; reading, writing and the report included.
+
+{cost_text(sizes)}
+"""
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
