@@ -67,9 +67,10 @@ def test_a_scan_that_is_cut_off_is_told(atlas: Atlas) -> None:
     assert found.saturated > 0.2
 
 
-def test_half_a_head_is_told(atlas: Atlas) -> None:
-    data = brain()
-    data[:, :, : data.shape[2] // 2] = 0
+@pytest.mark.parametrize("kept", [slice(27, None), slice(22, 32)], ids=["half a head", "ten slices"])
+def test_a_part_of_a_head_is_told(atlas: Atlas, kept: slice) -> None:
+    data = np.zeros_like(brain())
+    data[:, :, kept] = brain()[:, :, kept]
     found = measured(data, atlas)
     assert found.verdict == "fail"
     assert found.filled < 0.8 or found.smallest_scale < 0.7
