@@ -124,23 +124,6 @@ def test_messages_are_the_derivative_of_the_energy(tilted: PlacedAtlas, counted:
     torch.testing.assert_close(placed.messages(q.detach()), gradient, rtol=1e-5, atol=1e-5)
 
 
-def test_a_thick_voxel_expects_the_mean_of_what_it_covers(head: Atlas) -> None:
-    affine = phantoms.turned((20, -10, 30), (-40, -20, -35)) @ np.diag([1.0, 1.0, 5.0, 1.0])
-    thick = Grid((40, 50, 12), affine)
-    thin = Grid((40, 50, 36), affine @ np.diag([1, 1, 1 / 3, 1]) + np.outer(affine[:, 2], [0, 0, 0, -1 / 3]))
-    expected = head.sampled(thin).unflatten(3, (12, 3)).mean(-1)
-    found = head.averaged(thick)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert (found - head.sampled(thick)).abs().max() > 0.05
-    placed = head.place(thick).part_probability()
-    torch.testing.assert_close(placed, (expected + FLOOR) / (1 + len(placed) * FLOOR), atol=1e-5, rtol=0)
-
-
-def test_voxels_of_a_usual_size_are_looked_at_in_their_middle(head: Atlas) -> None:
-    grid = Grid((40, 50, 30), np.diag([2.0, 1.0, 2.2, 1.0]))
-    assert torch.equal(head.averaged(grid), head.sampled(grid))
-
-
 def test_a_place_far_away_is_background(head: Atlas) -> None:
     far = np.eye(4)
     far[:3, 3] = 1e4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,8 +22,6 @@ from limner.space import Array, Grid, LabelTable
 FLOOR = 1e-5
 #: Every how many voxels along each axis a mask is looked at, and how many mm apart at most, but for thicker voxels.
 LATTICE, APART = 3, 6.0
-#: Edge in mm of what is looked at once: a thicker voxel shows the mean of what it covers.
-EXTENT = 1.5
 #: Weight of the neighbour table's energy. Every pair counts twice and every voxel has 26 neighbours that know the same
 #: things, so that at weight 1 the table outvotes location and intensity together.
 NEIGHBOUR_WEIGHT = 0.02
@@ -108,19 +105,6 @@ class Atlas:
         parts.mul_(self.kept.view(-1, *[1] * len(grid.shape)))
         return parts.div_(parts.sum(0))
 
-    def averaged(self, grid: Grid) -> Tensor:
-        """Return the same as `sampled`, but for thick voxels the mean over what they cover, as an image shows it."""
-        splits = [max(1, round(float(size) / EXTENT)) for size in grid.voxel_sizes]
-        if max(splits) == 1:
-            return self.sampled(grid)
-        places = list(itertools.product(*((np.arange(split) + 0.5) / split - 0.5 for split in splits)))
-        total = torch.zeros(len(self.parts.class_of), *grid.shape)
-        for place in places:
-            shift = np.eye(len(place) + 1)
-            shift[:-1, -1] = place
-            total += self.sampled(Grid(grid.shape, grid.affine @ shift))
-        return total.div_(len(places))
-
     def place(self, grid: Grid) -> PlacedAtlas:
         """Return the atlas on `grid`, whose affine leads to the atlas's world (`Grid.moved` by the alignment)."""
         return PlacedAtlas(self, grid)
@@ -156,7 +140,7 @@ class PlacedAtlas:
 
     def part_probability(self) -> Tensor:
         """Return (P, *S) probabilities of the parts, floored and normalised."""
-        return self.atlas.averaged(self.grid).add_(FLOOR).div_(1 + len(self.parts.class_of) * FLOOR)
+        return self.atlas.sampled(self.grid).add_(FLOOR).div_(1 + len(self.parts.class_of) * FLOOR)
 
     def log_probability(self) -> Tensor:
         """Return (K, *S) nats, normalised over the classes."""
