@@ -34,21 +34,21 @@ MARGIN = 10
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Voxels of fluid around the brain that the average shows.
 RIM = 3
-#: One Gaussian for each tissue.
-PLAIN = GaussianSettings(components={}, purest={}, shared={})
 #: What the random numbers of a registration begin with.
 SEED = 1
 #: The ways, as the table calls them.
 ROWS = (
-    "affine, average of 16 maps",
-    "plain EM on that affine",
-    "SyN of a labelled brain",
-    "SyN of the average of 16 maps",
-    "Atropos on the 16 maps, defaults, weight 0.25",
-    "Atropos on the 16 maps, Socrates[0], weight 0.5",
-    "SyN of the template",
-    "Atropos on the template, defaults, weight 0.25",
-    "Atropos on the template, Socrates[0], weight 0.5",
+    "affine: average of 16 maps",
+    "affine: average of 16 maps, plain EM",
+    "affine: template",
+    "affine: template, plain EM",
+    "SyN: a labelled brain",
+    "SyN: average of 16 maps",
+    "SyN: average of 16 maps, Atropos, defaults, 0.25",
+    "SyN: average of 16 maps, Atropos, Socrates[0], 0.5",
+    "SyN: template",
+    "SyN: template, Atropos, defaults, 0.25",
+    "SyN: template, Atropos, Socrates[0], 0.5",
 )
 
 
@@ -212,12 +212,12 @@ class Study:
         return self.classes(self.carried(target, source, kind)), self.seconds(target, source, kind)
 
     def mixture(self, target: Target, source: Source, kind: str) -> tuple[Array, float]:
-        """Return the classes that EM finds on a registered source: one Gaussian for each tissue, no neighbours."""
+        """Return the classes that EM finds on a registered source: limner's Gaussians, no gain, no neighbours."""
         parts, inside = self.carried(target, source, kind), target.seen.data != 0
         began, of = time.process_time(), self.atlas.parts
         values = standardised(torch.from_numpy(target.seen.data[inside])[None])
         shares = torch.from_numpy(normalised(parts[:, inside]).T.copy())
-        found = fit_to_parts(values, shares, of=of, settings=PLAIN, voxels=FITTED_ON)
+        found = fit_to_parts(values, shares, of=of, settings=GaussianSettings(), voxels=FITTED_ON)
         evidence = class_evidence(found, values, parts=shares, of=of, classes=len(TABLE.structures))
         classes = np.zeros(inside.shape, np.int64)
         classes[inside] = evidence.argmax(1).numpy()
@@ -246,6 +246,8 @@ class Study:
         found = [
             partial(self.likeliest, target, maps, "Affine"),
             partial(self.mixture, target, maps, "Affine"),
+            partial(self.likeliest, target, template, "Affine"),
+            partial(self.mixture, target, template, "Affine"),
             partial(self.likeliest, target, brain, "SyN"),
             partial(self.likeliest, target, maps, "SyN"),
             partial(self.atropos, target, maps, weight=0.25),

@@ -21,7 +21,7 @@ from limner.space import Array, Grid, LabelTable
 #: Probability that every part keeps everywhere. A floor of 1e-3 costs 0.01 to 0.02 of Dice in small structures.
 FLOOR = 1e-5
 #: Every how many voxels along each axis a mask is looked at, and how many mm apart at most, but for thicker voxels.
-LATTICE, APART = 3, 6.0
+LATTICE, APART = 3, 7.5
 #: Weight of the neighbour table's energy. Every pair counts twice and every voxel has 26 neighbours that know the same
 #: things, so that at weight 1 the table outvotes location and intensity together.
 NEIGHBOUR_WEIGHT = 0.02
