@@ -140,9 +140,9 @@ def main() -> None:
 
 `LIMNER_DATA=FOLDER python benchmarks/rivals.py`, {dt.date.today()}, {machine()}, ANTs {ants.__version__}.
 The seven stripped T1 brains, references and scores of [brains.md](brains.md); mean Dice over the twelve structures.
-Processor seconds of one brain, registration included (median). "SyN" and "Affine" are ANTs' own settings
-(`ants.registration(type_of_transform=...)`), Atropos's are `m="[0.2,1x1x1]"`, five rounds, and what the row says: the posterior, and
-the weight of the priors.
+Processor seconds of one brain, registration included (median). "SyN" and "affine" are ANTs' own settings
+(`ants.registration(type_of_transform=...)`), Atropos's are `m="[0.2,1x1x1]"`, five rounds, and what the row says: the
+posterior, and the weight of the priors. "Plain EM" has limner's Gaussians, but no gain, bending or neighbours.
 
 - **A labelled brain**: T1 and FreeSurfer labels of {LABELLED}; for {LABELLED} itself, those of {SECOND}.
 - **The template**: a T1 average of 40 people with FreeSurfer labels, of none of the seven; blurred by {BLUR:g} mm, its
