@@ -74,7 +74,7 @@ def test_volumes_are_counts_of_voxels(found: Segmentation) -> None:
         assert told == {"id": label, "name": name, "structure": name, "volume_mm3": volume}
         assert 0.75 * volume < rows[label]["low_mm3"] < 0.95 * volume
         assert 1.05 * volume < rows[label]["high_mm3"] < 1.3 * volume
-        assert rows[label]["share"] == ""  # nobody knows how much room the skull leaves
+        assert rows[label]["intracranial_share"] == ""  # nobody knows how much room the skull leaves
 
 
 def test_the_same_again(found: Segmentation, atlas: Atlas) -> None:

@@ -45,7 +45,7 @@ RANGES = {
     "sides_nats": Range((-0.008, np.inf), (-0.1, np.inf), "left and right may be swapped"),
     "smallest_jacobian": Range((0.3, np.inf), (0.15, np.inf), "the prior was shrunk beyond what people differ by"),
     "largest_jacobian": Range((0, 4.0), (0, 6.0), "", "the prior was stretched beyond what people differ by"),
-    # Not from those scans: viewers and converters cut off a hundredth at most.
+    # Not from those scans: a hundredth is often cut off on purpose.
     "saturated": Range((0, 0.02), (0, 0.1), "", "much of the image has its largest value, as if it were cut off there"),
 }
 

@@ -32,7 +32,7 @@ from limner.space import Volume
 MANIFEST = "manifest.json"
 VOLUMES = "volumes.csv"
 VERDICTS = "qc.csv"
-COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3", "share")
+COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3", "intracranial_share")
 MIXTURE = "mixture"
 #: What to cite, by method.
 CITATIONS = {

@@ -86,12 +86,12 @@ class Segmentation:
                 "volume_mm3": round(volumes.get(label.id, 0), 3),
                 "low_mm3": round(self.intervals.get(label.id, NOTHING)[0], 3),
                 "high_mm3": round(self.intervals.get(label.id, NOTHING)[1], 3),
-                "share": round(volumes.get(label.id, 0) / inside, 6) if inside else "",
+                "intracranial_share": round(volumes.get(label.id, 0) / inside, 6) if inside else "",
             }
             for label in self.table.labels[1:]
         ]
         if inside:
-            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "") | {"volume_mm3": round(inside, 3), "share": 1}
+            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "") | {"volume_mm3": round(inside, 3), "intracranial_share": 1}
             rows.append(row | {"name": INTRACRANIAL, "structure": INTRACRANIAL})
         return rows
 
