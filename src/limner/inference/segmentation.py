@@ -91,8 +91,8 @@ class Segmentation:
             for label in self.table.labels[1:]
         ]
         if inside:
-            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "") | {"volume_mm3": round(inside, 3), "intracranial_share": 1}
-            rows.append(row | {"name": INTRACRANIAL, "structure": INTRACRANIAL})
+            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "") | dict.fromkeys(("name", "structure"), INTRACRANIAL)
+            rows.append(row | {"volume_mm3": round(inside, 3), "intracranial_share": 1})
         return rows
 
 
