@@ -70,7 +70,7 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.brain_found(1.2e4),
+        lambda: check.brain_found(1.2e4, sizes=(2e4, 2.6e6)),
         (
             "0.01 litres of the image look like a brain; expected 0.02 to 2.6: the scan may show something else, "
             "or only a part of a head; strip it, or say where the brain is with --mask"

@@ -84,6 +84,9 @@ def test_the_volume_inside_the_skull_is_told(found: Segmentation) -> None:
     assert last["name"] == "intracranial"
     assert last["volume_mm3"] == np.count_nonzero(found.mask.data) * 8
     assert last["volume_mm3"] > sum(row["volume_mm3"] for row in labels)
+    assert last["intracranial_share"] == 1
+    for row in labels:
+        assert row["intracranial_share"] == pytest.approx(row["volume_mm3"] / last["volume_mm3"], abs=1e-6)
 
 
 def test_a_head_whose_axes_nobody_knows_is_turned(atlas: Atlas) -> None:
@@ -113,6 +116,7 @@ def test_the_mask_is_written_beside_the_labels(prior: Path, tmp_path: Path) -> N
         "low_mm3": "",
         "high_mm3": "",
         "volume_mm3": str(float(8 * mask.data.sum())),
+        "intracranial_share": "1",
     }
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["cases"][0]["mask"] == case.mask

@@ -60,9 +60,17 @@ def test_a_blurred_scan_is_not_sharp(atlas: Atlas) -> None:
     assert measured(blurred, atlas).sharpness < 0.5 * measured(data, atlas).sharpness
 
 
-def test_half_a_head_is_told(atlas: Atlas) -> None:
-    data = brain()
-    data[:, :, : data.shape[2] // 2] = 0
+def test_a_scan_that_is_cut_off_is_told(atlas: Atlas) -> None:
+    """What was brighter than grey matter, white matter above all, has one value."""
+    found = measured(np.minimum(brain(), 85), atlas)
+    assert (found.verdict, "as if it were cut off there" in found.reason) == ("fail", True)
+    assert found.saturated > 0.2
+
+
+@pytest.mark.parametrize("kept", [slice(27, None), slice(22, 32)], ids=["half a head", "ten slices"])
+def test_a_part_of_a_head_is_told(atlas: Atlas, kept: slice) -> None:
+    data = np.zeros_like(brain())
+    data[:, :, kept] = brain()[:, :, kept]
     found = measured(data, atlas)
     assert found.verdict == "fail"
     assert found.filled < 0.8 or found.smallest_scale < 0.7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def test_volumes_are_counts_of_voxels(found: Segmentation) -> None:
         assert told == {"id": label, "name": name, "structure": name, "volume_mm3": volume}
         assert 0.75 * volume < rows[label]["low_mm3"] < 0.95 * volume
         assert 1.05 * volume < rows[label]["high_mm3"] < 1.3 * volume
+        assert rows[label]["intracranial_share"] == ""  # nobody knows how much room the skull leaves
 
 
 def test_the_same_again(found: Segmentation, atlas: Atlas) -> None:
@@ -88,6 +90,24 @@ def test_intensities_have_no_unit(found: Segmentation, atlas: Atlas) -> None:
     # Rounded otherwise, intensities lead the alignment to a place some hundredths of a millimetre away.
     np.testing.assert_allclose(again.placement.transform, found.placement.transform, atol=0.05)
     assert np.mean(again.labels.data == found.labels.data) > 0.995
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [lambda seen: 1e6 * seen, lambda seen: seen - 500, lambda seen: -seen],
+    ids=["large", "negative", "dark where bright"],
+)
+def test_odd_intensities_are_intensities(found: Segmentation, atlas: Atlas, odd: Callable[[Array], Array]) -> None:
+    scan = tiny.image()
+    again = segment_volume(Volume(np.where(scan.data != 0, odd(scan.data), 7), scan.grid, "image"), prior=atlas)
+    assert tiny.dice(again.labels.data, found.labels.data) > 0.97
+
+
+def test_where_the_scanner_put_its_origin_does_not_matter(found: Segmentation, atlas: Atlas) -> None:
+    far = np.eye(4)
+    far[:3, 3] = 700, -400, 1000
+    again = segment_volume(Volume(tiny.image().data, tiny.GRID.moved(far), "image"), prior=atlas)
+    assert tiny.dice(again.labels.data, found.labels.data) > 0.99
 
 
 def test_a_mask_serves_for_an_empty_background(found: Segmentation, atlas: Atlas) -> None:

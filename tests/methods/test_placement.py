@@ -15,10 +15,11 @@ import people
 import phantoms
 from limner.files import open_volume
 from limner.methods import placement
-from limner.methods.placement import place_scan
+from limner.methods.placement import place_scan, told_sides
 from limner.priors.atlas import Atlas, Placement
+from limner.priors.averaging import build_atlas
 from limner.priors.deformation import Smooth, Warps
-from limner.space import Array, Box, Grid
+from limner.space import Array, Box, Grid, Volume
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,22 @@ def test_a_scan_that_is_all_brain_is_placed(atlas: Atlas) -> None:
     cropped = (slice(None), *box.slices)
     block = Scan(scan.image[cropped], torch.ones(box.shape, dtype=torch.bool), scan.grid.cropped(box))
     assert np.isfinite(block.placed(atlas).transform).all()
+
+
+def test_a_mirror_image_is_told_from_the_scan() -> None:
+    """The left ball of this atlas is larger than the right one; its mirror image says the opposite, as surely."""
+    on = phantoms.grid(2.0)
+    lopsided = phantoms.labels(on).data
+    ball = ((on.world(np.moveaxis(np.indices(on.shape), 0, -1)) - (-20, -24, 2)) ** 2).sum(-1) < 9**2
+    truth = Volume(np.where(ball, 4, lopsided), on, "labels")
+    lopsided_atlas = build_atlas({"head": lambda: truth}, phantoms.table(), spacing=2, blur=1, bends=False)
+    image, mask = torch.from_numpy(phantoms.image(truth))[None], torch.from_numpy(truth.data > 0)
+    sides = []
+    for scan in (Scan(image, mask, on), Scan(image.flip(1), mask.flip(0), on)):
+        given = {"grid": scan.grid, "atlas": lopsided_atlas, "placement": scan.placed(lopsided_atlas)}
+        sides.append(told_sides(scan.image, scan.mask, rng=np.random.default_rng(0), **given))
+    assert sides[0] > 0.005
+    assert sides[1] < -0.005
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -74,11 +74,13 @@ def test_parts_are_floored_probabilities(tilted: PlacedAtlas) -> None:
     assert parts.shape == (count, *tilted.grid.shape)
 
 
-def test_inside_a_mask_each_part_counts_by_its_share_there(tilted: PlacedAtlas) -> None:
+@pytest.mark.parametrize(("size", "skipped"), [(2.0, 3), (6.0, 1)])
+def test_inside_a_mask_each_part_counts_by_its_share_there(tilted: PlacedAtlas, size: float, skipped: int) -> None:
     """Bayes' rule, written out: p(part | place, inside) ~ p(part | place) p(inside | part)."""
-    prior, grid = tilted.atlas.sampled(tilted.grid), tilted.grid
+    grid = tilted.grid.spaced(size)
+    prior = tilted.atlas.sampled(grid)
     mask = prior[0] < 0.5
-    every = (slice(None, None, 3),) * 3
+    every = (slice(None, None, skipped),) * 3
     share = prior[:, *every][:, mask[every]].sum(1) / prior[:, *every].flatten(1).sum(1)
     assert share[0] < 0.5 < share[1:].max()
     expected = prior * share[:, None, None, None]

@@ -81,6 +81,17 @@ def test_spaced_at_its_own_spacing_is_the_same_grid() -> None:
     assert grid.spaced(0.7).matches(grid, tolerance=1e-9)
 
 
+@pytest.mark.parametrize("grid", [Grid((7, 8, 9), CONFORMED), Grid((7, 8, 3), np.diag([1.0, 3.5, 8.0, 1.0]))])
+def test_thinned_leaves_every_third_voxel_but_of_thick_ones_more(grid: Grid) -> None:
+    places = np.moveaxis(np.indices(grid.shape), 0, -1)
+    left, thinned = grid.thinned(3, apart=7.5)
+    found = places[left]
+    assert found.shape[:-1] == thinned.shape
+    np.testing.assert_allclose(grid.world(found), thinned.world(np.moveaxis(np.indices(thinned.shape), 0, -1)))
+    steps = [part.step for part in left]
+    assert steps == ([3, 3, 3] if grid.shape[2] == 9 else [3, 2, 1])
+
+
 def test_skew_is_the_cosine_between_axes() -> None:
     affine = np.array([[2, 3, 0, 1], [0, 3, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]])
     assert Grid((2, 2, 2), affine).skew == pytest.approx(np.sqrt(0.5))

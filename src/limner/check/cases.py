@@ -121,16 +121,18 @@ def like_sized(scale: float) -> None:
         )
 
 
-def brain_found(volume: float) -> None:
-    """Refuse a head in which the brain that was found, in mm3, is larger or smaller than any.
+def brain_found(volume: float, *, sizes: tuple[float, float]) -> None:
+    """Refuse a head in which the brain that was found, in mm3, is smaller or larger than any: the sizes, in mm3.
 
     Raises:
         InputError: with the volume.
     """
-    if not 2e4 < volume < 2.6e6:
+    smallest, largest = sizes
+    if not smallest < volume < largest:
         raise InputError(
-            f"{volume / 1e6:.2f} litres of the image look like a brain; expected 0.02 to 2.6: the scan may show "
-            "something else, or only a part of a head; strip it, or say where the brain is with --mask"
+            f"{volume / 1e6:.2f} litres of the image look like a brain; expected {smallest / 1e6:g} to "
+            f"{largest / 1e6:g}: the scan may show something else, or only a part of a head; strip it, or say where "
+            "the brain is with --mask"
         )
 
 

@@ -57,6 +57,7 @@ def segment(
     workers: Annotated[int | None, typer.Option(min=1, help="Scans at a time, each in a process of its own.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each worker [default: 1].")] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
+    n4: Annotated[bool, typer.Option("--n4", help="Take out the coils' gain by N4 first.")] = False,
 ) -> None:
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model.
 
@@ -74,6 +75,7 @@ def segment(
         mask=mask,
         orientation=orientation,
         posteriors=posteriors,
+        n4=n4,
     )
     executor = _executor(workers, threads=threads)
     with told():

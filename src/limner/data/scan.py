@@ -19,8 +19,8 @@ from limner.data.batch import IGNORE
 from limner.space import Array, Box, Grid, LabelTable, Volume, led, reoriented, resampled
 from limner.space.grid import LETTERS
 
-#: More than this inside the mask, in mm3, is no brain alone.
-LARGEST_BRAIN = 2.6e6
+#: Less than this, or more, in mm3, is no brain.
+SMALLEST_BRAIN, LARGEST_BRAIN = 2e4, 2.6e6
 #: Share of the voxels that a background of one value fills at least.
 EMPTY_SHARE = 0.05
 #: A scan whose voxels are this near to the spacing wanted, relative to it, is not resampled.

@@ -19,6 +19,7 @@ from limner.inference.approach import approach
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
 from limner.methods.storage import PRIOR, Model, load_model, model_hash
+from limner.preparation import n4
 from limner.priors.atlas import Atlas, Placement
 from limner.priors.storage import SHIPPED, load_prior, prior_hash
 from limner.space import Volume
@@ -44,6 +45,7 @@ class Options:
         mask: where the one scan's brain is.
         orientation: of scans whose files do not say.
         posteriors: whether to write NAME_posteriors, a folder of the structures' probabilities.
+        n4: whether N4 takes out the gain of the coils first, which is found on the way otherwise.
     """
 
     method: Mixture = field(default_factory=Mixture)
@@ -51,6 +53,7 @@ class Options:
     mask: Path | None = None
     orientation: str | None = None
     posteriors: bool = False
+    n4: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,17 @@ class Scans:
         step("reading")
         scan, *others = item.inputs
         channels, masks = others[: item.facts["channels"]], others[item.facts["channels"] :]
+        mask = open_volume(masks[0], kind="labels") if masks else None
+        image, *more = (open_volume(path) for path in (scan, *channels))
+        if self.asked.options.n4:
+            step("evening by N4")
+            image, *more = n4.evened(image, mask), *(n4.evened(channel) for channel in more)
         return segment_volume(
-            open_volume(scan),
+            image,
             prior=self.atlas,
             method=self.method,
-            channels=[open_volume(channel) for channel in channels],
-            mask=open_volume(masks[0], kind="labels") if masks else None,
+            channels=more,
+            mask=mask,
             orientation=item.facts["orientation"],
             posteriors=self.asked.options.posteriors,
             progress=step,

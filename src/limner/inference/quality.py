@@ -10,16 +10,14 @@ import numpy as np
 from torch import Tensor
 
 from limner.data.scan import Scan
-from limner.methods.placement import OUTER_TISSUES
-from limner.priors.atlas import Atlas, Placement
-from limner.space import Array, Grid
+from limner.methods.placement import OUTER_TISSUES, told_sides
+from limner.priors.atlas import APART, LATTICE, Atlas, Placement
+from limner.space import Array
 
 Verdict: TypeAlias = Literal["pass", "look", "fail"]
 
-#: Every how many voxels a scan is looked at.
-LATTICE = 3
 #: Distance in mm at which neighbours are compared.
-APART = 3.0
+NEIGHBOURS = 3.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,8 @@ RANGES = {
     "sides_nats": Range((-0.008, np.inf), (-0.1, np.inf), "left and right may be swapped"),
     "smallest_jacobian": Range((0.3, np.inf), (0.15, np.inf), "the prior was shrunk beyond what people differ by"),
     "largest_jacobian": Range((0, 4.0), (0, 6.0), "", "the prior was stretched beyond what people differ by"),
+    # Not from those scans: a hundredth is often cut off on purpose.
+    "saturated": Range((0, 0.02), (0, 0.1), "", "much of the image has its largest value, as if it were cut off there"),
 }
 
 
@@ -63,6 +63,7 @@ class Quality:
         sides_nats: by how much the scan is likelier, per voxel, than with left and right swapped.
         smallest_jacobian: by how much bending shrinks a piece of the prior at most.
         largest_jacobian: the same for growing.
+        saturated: share of the mask's voxels that have the largest value in it, of the channel where it is largest.
     """
 
     told_nats: float
@@ -73,6 +74,7 @@ class Quality:
     sides_nats: float = 0.0
     smallest_jacobian: float = 1.0
     largest_jacobian: float = 1.0
+    saturated: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
@@ -107,7 +109,10 @@ def quality(scan: Scan, placement: Placement, *, atlas: Atlas) -> Quality:
         "filled": _filled(scan, placement, atlas=atlas),
         "smallest_scale": float(scales[-1]),
         "largest_scale": float(scales[0]),
-        "sides_nats": placement.sides,
+        "sides_nats": told_sides(
+            scan.image, scan.mask, grid=scan.grid, atlas=atlas, placement=placement, rng=np.random.default_rng(0)
+        ),
+        "saturated": _saturated(scan.image[:, scan.mask]),
     }
     if placement.warp:
         jacobian = placement.warp.jacobian()
@@ -120,6 +125,11 @@ def _within(value: float, limits: tuple[float, float]) -> bool:
     return limits[0] <= value <= limits[1]
 
 
+def _saturated(values: Tensor) -> float:
+    """Return the largest share of the values of a channel (C, N) that equal its largest."""
+    return float((values == values.amax(1, keepdim=True)).float().mean(1).max())
+
+
 def _sharpness(image: Tensor, mask: Tensor, *, sizes: Array) -> float:
     """Return 1 minus the correlation of the mask's voxels with those 3 mm, or one voxel, away, mean over the axes."""
     from scipy import ndimage
@@ -128,7 +138,7 @@ def _sharpness(image: Tensor, mask: Tensor, *, sizes: Array) -> float:
     inner = ndimage.binary_erosion(mask.numpy(), iterations=2)
     found = []
     for axis, size in enumerate(sizes):
-        step = max(1, round(APART / float(size)))
+        step = max(1, round(NEIGHBOURS / float(size)))
         first, second = ([slice(None)] * 3 for _ in range(2))
         first[axis], second[axis] = slice(0, -step), slice(step, None)
         both = inner[tuple(first)] & inner[tuple(second)]
@@ -139,13 +149,10 @@ def _sharpness(image: Tensor, mask: Tensor, *, sizes: Array) -> float:
 
 def _filled(scan: Scan, placement: Placement, *, atlas: Atlas) -> float:
     """Return how much of the prior's volume, but for what stripping may take away, the mask holds."""
-    every = (slice(None, None, LATTICE),) * 3
-    few = scan.mask[every]
-    world = scan.grid.moved(placement.transform)
-    coarse = Grid(tuple(few.shape), world.affine @ np.diag([LATTICE] * 3 + [1]))
+    left, coarse = scan.grid.moved(placement.transform).thinned(LATTICE, apart=APART)
     kept = np.array([label.tissue not in OUTER_TISSUES for label in atlas.table.labels])
     parts = replace(atlas, warp=placement.warp, kept=None).sampled(coarse)
     inner = np.array([atlas.parts.tissues[tissue] not in OUTER_TISSUES for tissue in atlas.parts.tissue_of.tolist()])
-    held = float(parts[inner][:, few].sum()) * coarse.voxel_volume
+    held = float(parts[inner][:, scan.mask[left]].sum()) * coarse.voxel_volume
     whole = float((kept[atlas.maps.rows] * (atlas.maps.weights / 255.0)).sum()) * atlas.grid.voxel_volume
     return held / whole

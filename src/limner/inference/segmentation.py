@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from limner import check
-from limner.data.scan import Preparation, Scan, found_axes, lost_orientation, prepared, shows_head
+from limner.data.scan import (
+    LARGEST_BRAIN,
+    SMALLEST_BRAIN,
+    Preparation,
+    Scan,
+    found_axes,
+    lost_orientation,
+    prepared,
+    shows_head,
+)
 from limner.inference.approach import OUTLIERS, Approach, approach
 from limner.inference.quality import Quality, quality
 from limner.inference.volumes import volume_intervals
@@ -60,28 +69,30 @@ class Segmentation:
     mask: Volume | None = None
 
     def volumes(self) -> list[dict[str, Any]]:
-        """Return the id, name, structure, volume in mm3 and its 95 % interval of every label but the background.
+        """Return the id, name, structure, volume in mm3, its 95 % interval and share of every label but the background.
 
-        The volume inside the skull, if it was found, comes last, and has neither id nor interval.
+        The share is that of the volume inside the skull, if it was found; that one comes last, and has neither id nor
+        interval.
         """
         found, counts = np.unique(self.labels.data, return_counts=True)
-        voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
         size = self.labels.grid.voxel_volume
+        volumes = {label: count * size for label, count in zip(found.tolist(), counts.tolist(), strict=True)}
+        inside = np.count_nonzero(self.mask.data) * size if self.mask else None
         rows: list[dict[str, Any]] = [
             {
                 "id": label.id,
                 "name": label.name,
                 "structure": label.structure,
-                "volume_mm3": round(voxels.get(label.id, 0) * size, 3),
+                "volume_mm3": round(volumes.get(label.id, 0), 3),
                 "low_mm3": round(self.intervals.get(label.id, NOTHING)[0], 3),
                 "high_mm3": round(self.intervals.get(label.id, NOTHING)[1], 3),
+                "intracranial_share": round(volumes.get(label.id, 0) / inside, 6) if inside else "",
             }
             for label in self.table.labels[1:]
         ]
-        if self.mask:
-            volume = round(np.count_nonzero(self.mask.data) * size, 3)
-            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "")
-            rows.append(row | {"name": INTRACRANIAL, "structure": INTRACRANIAL, "volume_mm3": volume})
+        if inside:
+            row = dict.fromkeys(("id", "low_mm3", "high_mm3"), "") | dict.fromkeys(("name", "structure"), INTRACRANIAL)
+            rows.append(row | {"volume_mm3": round(inside, 3), "intracranial_share": 1})
         return rows
 
 
@@ -158,7 +169,7 @@ def _stripped(scan: Scan, atlas: Atlas) -> _Head:
         scan.image, grid=scan.grid, atlas=atlas, rng=np.random.default_rng(0), oriented=scan.oriented
     )
     check.like_sized(placement.scale)
-    check.brain_found(float(mask.sum()) * scan.grid.voxel_volume)
+    check.brain_found(float(mask.sum()) * scan.grid.voxel_volume, sizes=(SMALLEST_BRAIN, LARGEST_BRAIN))
     volume = Volume(scan.pasted(mask.numpy().astype(np.uint8)), scan.source.grid, "labels", scan.source.header)
     if scan.oriented:
         return _Head(volume, None, placement.transform)

@@ -19,7 +19,7 @@ from limner.inference.quality import Quality
 MANIFEST = "manifest.json"
 VOLUMES = "volumes.csv"
 VERDICTS = "qc.csv"
-COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3")
+COLUMNS = ("id", "name", "structure", "volume_mm3", "low_mm3", "high_mm3", "intracranial_share")
 #: Tables are written again when the scans have grown by this share: the work stays in proportion to the scans.
 GROWTH = 0.1
 

@@ -125,8 +125,7 @@ def place_scan(
     where they explain the image best. Every class counts the same, whatever its volume: by volume, the cortex would
     decide alone, and small deep structures would be off by a millimetre or two. Then it bends in the same way, every
     voxel counting the same: what is seen of a small structure must not outweigh the stiffness around it. Between the
-    stages the gain is found that makes each tissue look the same everywhere. The mirror image is tried too, so that a
-    scan whose left and right were swapped can be told.
+    stages the gain is found that makes each tissue look the same everywhere.
 
     Args:
         image: (C, *S) intensities.
@@ -146,20 +145,46 @@ def place_scan(
         found = _aligned(few, maps, settings=settings, oriented=oriented)
     else:
         found = _staged(few, maps, start=start, stages=STAGES[KNOWN:], settings=settings)
-    mirrored = _staged(
-        replace(few, bias=found.bias),
-        maps,
-        start=_mirror(atlas.grid) @ found.transform,
-        stages=STAGES[KNOWN:],
-        settings=settings,
-    )
-    found = replace(found, sides=found.score - mirrored.score)
     every = replace(every, bias=found.bias)
     if atlas.warps:
         found = _bent(every, maps, start=found, warps=atlas.warps, settings=settings)
         every = replace(every, bias=found.bias)
     look = _looked(every, maps, transform=found.transform, sd=0.0, settings=settings, warp=found.warp, near=True)
     return replace(found, score=look.score, told=look.gaussians.told(every.values, look.tissues))
+
+
+def told_sides(
+    image: Tensor,
+    mask: Tensor,
+    *,
+    grid: Grid,
+    atlas: Atlas,
+    placement: Placement,
+    rng: np.random.Generator,
+    settings: GaussianSettings = GAUSSIANS,
+) -> float:
+    """Return by how much a scan is likelier where it was placed, before any bending, than its mirror image, nats.
+
+    Both are aligned anew from there, in the same few stages, so that neither is ahead.
+
+    Args:
+        image: (C, *S) intensities.
+        mask: (*S) bool, the brain.
+        grid: (*S) of the scan.
+        atlas: that it was placed in.
+        placement: where.
+        rng: draws the points that are looked at.
+        settings: of the Gaussians.
+
+    Source: our own.
+    """
+    points = _drawn(image, mask, grid=grid, rng=rng).fewer(AFFINE_EVERY)
+    points, maps = replace(points, bias=placement.bias), _Maps(atlas)
+    as_it_is, mirrored = (
+        _staged(points, maps, start=start, stages=STAGES[KNOWN:], settings=settings).score
+        for start in (placement.transform, _mirror(atlas.grid) @ placement.transform)
+    )
+    return as_it_is - mirrored
 
 
 def _aligned(points: _Points, maps: _Maps, *, settings: GaussianSettings, oriented: bool) -> Placement:

@@ -116,6 +116,17 @@ class Grid:
         affine[:-1, -1] = self.centre - affine[:-1, :-1] @ ((np.array(shape) - 1) / 2)
         return Grid(shape, affine)
 
+    def thinned(self, every: int, *, apart: float) -> tuple[tuple[slice, ...], Grid]:
+        """Return which voxels are left if one in `every` along each axis is, or more if they are thick, and their grid.
+
+        Args:
+            every: of so many voxels along an axis, one is left at least.
+            apart: mm between two that are left, at most, but for voxels that are thicker.
+        """
+        steps = [min(every, max(1, int(apart / size))) for size in self.voxel_sizes]
+        shape = tuple(math.ceil(n / step) for n, step in zip(self.shape, steps, strict=True))
+        return tuple(slice(None, None, step) for step in steps), Grid(shape, self.affine @ np.diag([*steps, 1]))
+
     def covered(self, by: Grid) -> float:
         """Return the share of this grid's box that lies in another's, looked at on a lattice of points."""
         steps = np.linspace(0, 1, COVERED_AT)
