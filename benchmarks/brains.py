@@ -14,7 +14,8 @@ import json
 import multiprocessing
 import os
 import platform
-import time
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -38,7 +39,15 @@ from limner.space import LabelTable, Volume
 WEAK = ("map-01", "map-06", "map-11")
 METHODS = ("argmax", "mixture")
 #: What is compared with what, case by case.
-PAIRS = (("SAE", "mixture"), ("SAE", "SAE without neighbours"), ("SAE", "SAE, decoder as likelihood"))
+PAIRS = (
+    ("SAE", "mixture"),
+    ("SAE, three times as long", "mixture"),
+    ("SAE, other half of the people", "mixture"),
+    ("SAE", "SAE without neighbours"),
+    ("SAE", "SAE, decoder as likelihood"),
+    ("SAE", "SAE, published network"),
+    ("supervised, other half of the people", "mixture"),
+)
 STRUCTURES = LabelTable.freesurfer().structures[1:-1]
 
 
@@ -65,11 +74,9 @@ def prior_folder(name: str, *, data: Path, work: Path) -> Path:
 
 
 def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, case: str) -> dict[str, object]:
-    """Return the scores of the prior's argmax and of the mixture for one scan, and the seconds that segmenting took."""
+    """Return the scores of the prior's argmax and of the mixture for one scan, and its volumes."""
     atlas, image = load_prior(prior), open_volume(scan)
-    began = time.perf_counter()
     found = segment_volume(image, prior=atlas, orientation=orientation)
-    seconds = time.perf_counter() - began
     labels = {"mixture": found.labels, "argmax": argmax(image, found, atlas=atlas)}
     truth, table = open_volume(reference, kind="labels"), LabelTable.freesurfer()
     rows = [
@@ -77,7 +84,7 @@ def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, c
         for method, volume in labels.items()
         for row in evaluate(volume, truth, table=table, case=case)
     ]
-    return {"rows": rows, "seconds": seconds, "score": found.placement.score, "volumes": volumes(found, truth)}
+    return {"rows": rows, "score": found.placement.score, "volumes": volumes(found, truth)}
 
 
 def volumes(found: Segmentation, truth: Volume) -> list[dict[str, object]]:
@@ -107,35 +114,33 @@ def interval_text(cells: dict[tuple[str, str], dict], name: str) -> str:
 def head_cell(scan: Path, *, reference: Path, brain: Path, case: str) -> dict[str, object]:
     """Return the scores of the mixture, with the prior that ships, for a head with its skull, and those of its mask."""
     image = open_volume(scan)
-    began = time.perf_counter()
     found = segment_volume(image)
-    seconds = time.perf_counter() - began
     truth = open_volume(reference, kind="labels")
     rows = evaluate(found.labels, truth, table=LabelTable.freesurfer(), case=case)
     mask, expected = found.mask.data > 0, open_volume(brain).data > 0
     overlap = 2 * np.count_nonzero(mask & expected) / (np.count_nonzero(mask) + np.count_nonzero(expected))
     lost = np.count_nonzero(truth.data[~mask]) / np.count_nonzero(truth.data)
-    return {"rows": rows, "seconds": seconds, "mask": overlap, "lost": lost}
+    return {"rows": rows, "mask": overlap, "lost": lost}
 
 
 def head_text(cells: dict[str, dict]) -> str:
     """Return a Markdown table of heads with their skull, person by person; nothing if there are none."""
     lines = [
-        "| | Dice | HD95 (mm) | Dice of the mask | labelled voxels lost by it | seconds |",
-        "|---|---|---|---|---|---|",
+        "| | Dice | HD95 (mm) | Dice of the mask | labelled voxels lost by it |",
+        "|---|---|---|---|---|",
     ]
     columns = []
     for person, stored in cells.items():
         means = {row["metric"]: row["value"] for row in stored["rows"] if row["structure"] == "mean"}
-        columns.append([means["dice"], means["hd95"], stored["mask"], stored["lost"], stored["seconds"]])
+        columns.append([means["dice"], means["hd95"], stored["mask"], stored["lost"]])
         lines.append(head_line(person, columns[-1]))
     return "\n".join([*lines, head_line("mean", np.mean(columns, 0))]) if columns else ""
 
 
 def head_line(name: str, values: Sequence[float]) -> str:
     """Return one row of that table."""
-    dice, distance, mask, lost, seconds = values
-    return f"| {name} | {dice:.3f} | {distance:.2f} | {mask:.3f} | {lost:.2%} | {seconds:.0f} |"
+    dice, distance, mask, lost = values
+    return f"| {name} | {dice:.3f} | {distance:.2f} | {mask:.3f} | {lost:.2%} |"
 
 
 def argmax(image: Volume, found: Segmentation, *, atlas: Atlas) -> Volume:
@@ -278,8 +283,10 @@ def main() -> None:
         "--learn", nargs="*", default=[], choices=[*learned.ROWS], help="rows to train, or to read if they are"
     )
     parser.add_argument("--priors", nargs="*", metavar="NAME", help="only these, such as good, shipped or map-01")
+    parser.add_argument("--note", default="", help="what else is to be said of where cells were computed")
     parser.add_argument("--workers", type=int, default=1, help="processes; OMP_NUM_THREADS says how many threads each")
     arguments = parser.parse_args()
+    rest = [part for part in sys.argv[1:] if part not in ("--note", arguments.note)]
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     priors = {
@@ -302,15 +309,17 @@ def main() -> None:
     pairs = pair_text(cells, priors)
     differences = f"## Differences, case by case\n\n{pairs}\n\n" if pairs else ""
     raw = f"## Heads with their skull, the prior that ships\n\n{head_text(heads)}\n\n" if heads else ""
-    seconds = np.median([stored["seconds"] for stored in cells.values()])
     text = f"""# Brains without labels: Dice and HD95
 
-`LIMNER_DATA=FOLDER python benchmarks/brains.py`, {dt.date.today()}, {machine()}.
+`LIMNER_DATA=FOLDER python benchmarks/brains.py {shlex.join(rest)}`, {dt.date.today()}, {machine()}.
+{arguments.note}
+
 Seven stripped T1 brains, FreeSurfer labels as reference (silver standard), left and right merged; priors from the 16
 label maps of other people. Means over the persons with the standard error over persons (over persons and maps for the
 weak prior). `argmax` is the prior alone where the mixture's alignment put it. "Affine" maps were not bent, and their
-average does not bend. Median time of one scan, reading and writing left out: {seconds:.0f} s. The weak prior's maps:
-{", ".join(WEAK)}. Person 7's file has no affine: its orientation was given.
+average does not bend. The weak prior's maps: {", ".join(WEAK)}. Person 7's file has no affine: its orientation was
+given. SAE learns from the scans that it is scored on, as no label enters; "other half": half of the people teach, and
+the others are scored.
 
 ## Dice
 
