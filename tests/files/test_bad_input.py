@@ -84,6 +84,28 @@ def test_truncated_file(tmp_path: Path, ending: str, kind: str, share: float) ->
         open_volume(path, kind=kind)
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".mgz", ".npz", ".nrrd", ".mha"])
+def test_a_flipped_bit_is_noticed_where_there_is_a_checksum(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"scan{ending}"
+    noise = np.random.default_rng(0).random((12, 12, 12), dtype=np.float32)
+    save_volume(Volume(noise, Grid(noise.shape, np.eye(4)), "image"), path)
+    whole = path.read_bytes()
+    for place in np.linspace(len(whole) // 3, len(whole) * 2 // 3, 20).astype(int).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="cannot be read"):
+            open_volume(path)
+
+
+def test_gzip_in_several_members_is_whole(tmp_path: Path, image: Path) -> None:
+    content = gzip.decompress(image.read_bytes())
+    parts = [gzip.compress(content[:300]), gzip.compress(content[300:])]
+    (tmp_path / "parts.nii.gz").write_bytes(b"".join(parts))
+    np.testing.assert_array_equal(open_volume(tmp_path / "parts.nii.gz").data, IMAGE.data)
+    (tmp_path / "parts.nii.gz").write_bytes(b"".join(parts)[:-6])
+    with pytest.raises(InputError, match="its compressed part ends early"):
+        open_volume(tmp_path / "parts.nii.gz")
+
+
 @pytest.mark.parametrize("ending", SUFFIXES)
 def test_file_of_something_else(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"scan{ending}"

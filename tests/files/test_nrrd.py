@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.check import InputError, InputWarning
+from limner.data.scan import lost_orientation
 from limner.files import open_volume, result_suffix, save_volume, stored_volume
 from limner.files.storing import ALL
 from limner.space import Array, Grid, Volume
@@ -137,10 +138,16 @@ def test_spaces_and_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings(SAFE)
-def test_new_labels_of_a_placeless_scan_are_placeless_too(tmp_path: Path) -> None:
-    scan = open_volume(bare(tmp_path / "scan.nrrd"))
-    assert scan.header is not None
-    assert not scan.header.placed
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        ([], True),
+        (["spacings: 1 1.5 3"], True),
+        (["space dimension: 3", "space directions: (1,0,0) (0,1,0) (0,0,1)"], False),
+    ],
+)
+def test_who_has_lost_the_orientation(tmp_path: Path, lines: list[str], *, lost: bool) -> None:
+    assert lost_orientation(open_volume(bare(tmp_path / "scan.nrrd", *lines))) is lost
 
 
 # --- what is refused

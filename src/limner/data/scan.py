@@ -16,6 +16,7 @@ from torch import Tensor
 from limner import check
 from limner.config import Settings
 from limner.data.batch import IGNORE
+from limner.files.itk import Header
 from limner.space import Array, Box, Grid, LabelTable, Volume, led, reoriented, resampled
 from limner.space.grid import LETTERS
 
@@ -193,7 +194,9 @@ def found_axes(scan: Scan, transform: Array) -> tuple[str, Array]:
 
 
 def lost_orientation(image: Volume) -> bool:
-    """Tell whether nothing says where an image's axes lead: an identity affine from a file that stores none."""
+    """Tell whether nothing says where an image's axes lead: neither a header nor an affine."""
+    if isinstance(image.header, Header):
+        return not image.header.placed
     return image.header is None and bool((image.grid.affine == np.eye(image.data.ndim + 1)).all())
 
 

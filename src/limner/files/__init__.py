@@ -155,7 +155,10 @@ def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
     known = READERS[suffix(path)]
     try:
         data, affine, header = known.read(path, dtype)
-    except OSError as error:
+    except check.InputError:
+        raise
+    except Exception as error:
+        # On a damaged header libraries stumble anywhere.
         raise check.unreadable(path, error) from error
     data = _squeezed(data, path, affine=affine)
     if affine is None:

@@ -134,9 +134,11 @@ def header(found: Any, *, fields: Mapping[str, str], placed: bool = True) -> Hea
 
 
 def fields_of(found: Any) -> dict[str, str]:
-    """Return the entries of a header that ITK makes nothing of: those that users added."""
+    """Return the entries of a header that ITK makes nothing of: those that users added, if they are text."""
     names = [name for name in found.GetMetaDataKeys() if not name.startswith(("ITK_", "NRRD_", "Modality"))]
-    return {name: found.GetMetaData(name) for name in names}
+    # Bytes that are no text come as surrogates, which SimpleITK does not take back.
+    told = {name: found.GetMetaData(name) for name in names if name.isprintable()}
+    return {name: value for name, value in told.items() if value.isprintable()}
 
 
 def header_for(volume: Volume) -> Header:

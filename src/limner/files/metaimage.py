@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from limner import check
-from limner.files import itk
+from limner.files import itk, packed
 from limner.space import Array, Volume
 
 KIND = "MetaImageIO"
+#: The last entry of a header whose voxels follow, which is no longer than that.
+LOCAL, LONGEST = re.compile(rb"^ElementDataFile\s*=\s*LOCAL\r?\n", re.MULTILINE), 1 << 16
 NAMES = {
     "u1": "MET_UCHAR",
     "i1": "MET_CHAR",
@@ -33,12 +36,26 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array, itk.Header]:
     Raises:
         InputError: if the file is damaged, or holds several values per voxel.
     """
+    _check_packed(path)
     found = itk.reader(path, KIND)
     check.one_value(path, ["vector"] * (found.GetNumberOfComponents() > 1))
     if path.suffix.lower() == ".mha":
         check.enough_bytes(path, itk.promised(found), packed=True)
     header = itk.header(found, fields=itk.fields_of(found))
     return itk.voxels(found, path, dtype=dtype), header.affine, header
+
+
+def _check_packed(path: Path) -> None:
+    """Refuse voxels in the file itself that are compressed and damaged.
+
+    Raises:
+        InputError: with the reason.
+    """
+    with path.open("rb") as file:
+        content = file.read(LONGEST)
+    header = LOCAL.search(content)
+    if header and re.search(rb"^CompressedData\s*=\s*True", content[: header.end()], re.MULTILINE):
+        packed.check_whole(path, start=header.end(), kind=packed.ZLIB)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -51,7 +68,7 @@ def write(volume: Volume, path: Path) -> None:
     """
     kept = itk.header_for(volume)
     data = volume.data.astype(volume.data.dtype.newbyteorder("<"), copy=False)
-    packed = zlib.compress(data.tobytes(order="F"), itk.LEVEL)
+    content = zlib.compress(data.tobytes(order="F"), itk.LEVEL)
     # MetaImage lists the directions axis by axis.
     entries = {
         "ObjectType": "Image",
@@ -59,7 +76,7 @@ def write(volume: Volume, path: Path) -> None:
         "BinaryData": True,
         "BinaryDataByteOrderMSB": False,
         "CompressedData": True,
-        "CompressedDataSize": len(packed),
+        "CompressedDataSize": len(content),
         "TransformMatrix": _row(kept.matrix.T.ravel()),
         "Offset": _row(kept.origin),
         "ElementSpacing": _row(kept.spacing),
@@ -70,7 +87,7 @@ def write(volume: Volume, path: Path) -> None:
     }
     with path.open("wb") as file:
         file.write("".join(f"{name} = {value}\n" for name, value in entries.items()).encode())
-        file.write(packed)
+        file.write(content)
 
 
 def _row(numbers: Iterable[float]) -> str:

@@ -12,9 +12,9 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from limner import check
+from limner.files import packed
 from limner.space import Array, Grid, Volume
 
-GZIP_MAGIC = b"\x1f\x8b"
 SCANNER = 1
 # Axis of NIfTI-1, voxels.
 LONGEST = 2**15 - 1
@@ -56,7 +56,7 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array, Any]:
     header = image.header
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.warn(check.no_orientation(path), stacklevel=4)
-    unit = header.get_xyzt_units()[0]
+    unit = _unit(header)
     if unit not in ("mm", "unknown"):
         warnings.warn(check.other_unit(path, unit), stacklevel=4)
     distance = disagreement(header)
@@ -91,6 +91,14 @@ def write(volume: Volume, path: Path) -> None:
     classes: tuple[Any, ...] = (nibabel.Nifti1Image, nibabel.Nifti2Image, _TolerantImage)
     image_class = next(each for each in classes if each.header_class is type(header))
     nibabel.save(image_class(volume.data.reshape(shape or grid.shape), None, header), path)
+
+
+def _unit(header: Any) -> str:
+    """Return the unit of a header's lengths; one of another number is as unknown as none."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
 
 
 def disagreement(header: Any) -> float:
@@ -135,10 +143,11 @@ def loaded(path: Path, image_class: type[SpatialImage]) -> Any:
 
 
 def _check_gzip(path: Path) -> None:
-    """Refuse a file that does not begin as gzip files do."""
+    """Refuse a file that does not begin as gzip files do, or is damaged."""
     with path.open("rb") as file:
-        if file.read(2) != GZIP_MAGIC:
+        if file.read(2) != packed.GZIP_MAGIC:
             raise check.not_gzip(path)
+    packed.check_whole(path)
 
 
 def _loaded(path: Path) -> Any:

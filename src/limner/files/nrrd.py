@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from limner import check
-from limner.files import itk
+from limner.files import itk, packed
 from limner.space import Array, Volume
 
 KIND = "NrrdImageIO"
@@ -29,10 +29,13 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, itk.Heade
         InputError: if the file is damaged, or holds several values per voxel.
     """
     fields = entries(path)
-    check.one_value(path, [kind for kind in fields.get("kinds", "").split() if kind not in ("domain", "space", "???")])
+    check.one_value(
+        path, [kind for kind in fields.get("kinds", "").lower().split() if kind not in ("domain", "space", "???")]
+    )
+    _check_packed(path, fields)
     found = itk.reader(path, KIND)
     if path.suffix.lower() == ".nrrd":
-        check.enough_bytes(path, itk.promised(found), packed=fields.get("encoding", "raw") != "raw")
+        check.enough_bytes(path, itk.promised(found), packed=fields.get("encoding", "raw").lower() != "raw")
     placed = "space directions" in fields
     header = itk.header(found, fields=itk.fields_of(found), placed=placed)
     data = itk.voxels(found, path, dtype=dtype)
@@ -40,10 +43,25 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, itk.Heade
         return data, _spaced(path, header, told="spacings" in fields), header
     if "space" not in fields:
         warnings.warn(check.no_space(path), stacklevel=4)
-    units = {unit for unit in fields.get("space units", "").replace('"', " ").split() if unit not in ("mm", "")}
+    units = {unit for unit in fields.get("space units", "").lower().replace('"', " ").split() if unit not in ("mm", "")}
     for unit in sorted(units):
         warnings.warn(check.other_unit(path, unit), stacklevel=4)
     return data, header.affine, header
+
+
+def _check_packed(path: Path, fields: Mapping[str, str]) -> None:
+    """Refuse voxels that are compressed by gzip and damaged.
+
+    Raises:
+        InputError: with the reason.
+    """
+    if fields.get("encoding", "").lower() not in ("gz", "gzip"):
+        return
+    name = fields.get("data file") or fields.get("datafile")
+    if name is None:
+        packed.check_whole(path, start=len(_header(path)))
+    elif (path.parent / name).is_file():
+        packed.check_whole(path.parent / name)
 
 
 def _spaced(path: Path, header: itk.Header, *, told: bool) -> Array | None:
@@ -55,18 +73,28 @@ def _spaced(path: Path, header: itk.Header, *, told: bool) -> Array | None:
 
 
 def entries(path: Path) -> dict[str, str]:
-    """Return the fields of a header, in lower case, by their names.
+    """Return the fields of a header by their names, which are in lower case.
+
+    Raises:
+        InputError: if the file is none.
+    """
+    lines = _header(path).decode("latin-1").splitlines()[1:]
+    pairs = (line.partition(": ") for line in lines if not line.startswith("#") and ":=" not in line)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs if value}
+
+
+def _header(path: Path) -> bytes:
+    """Return the header of a file, up to the empty line that ends it.
 
     Raises:
         InputError: if the file is none.
     """
     with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise check.unreadable(path, "it does not begin as NRRD files do")
-        text = file.read(LONGEST).replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-    lines = text.decode("latin-1").lower().splitlines()[1:]
-    pairs = (line.partition(": ") for line in lines if not line.startswith("#") and ":=" not in line)
-    return {name.strip(): value.strip() for name, _, value in pairs if value}
+        content = file.read(LONGEST)
+    if not content.startswith(MAGIC):
+        raise check.unreadable(path, "it does not begin as NRRD files do")
+    ends = [content.find(mark) + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if mark in content]
+    return content[: min(ends, default=len(content))]
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -96,8 +124,8 @@ def write(volume: Volume, path: Path) -> None:
     with path.open("wb") as file:
         file.write("\n".join([*lines, "", ""]).encode())
         # No name and no time, so that files are the same each time.
-        with gzip.GzipFile("", "wb", itk.LEVEL, file, mtime=0) as packed:
-            packed.write(data.tobytes(order="F"))
+        with gzip.GzipFile("", "wb", itk.LEVEL, file, mtime=0) as stream:
+            stream.write(data.tobytes(order="F"))
 
 
 def _vector(numbers: Iterable[float]) -> str:

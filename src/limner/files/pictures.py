@@ -13,8 +13,9 @@ from limner.files import itk
 from limner.space import Array, Volume
 
 KINDS = {".png": "PNGImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
+#: Values of a voxel: grey and opacity; red, green and blue, whatever follows.
+WITH_OPACITY, RGB = 2, 3
 JPEG, END, TAIL = "JPEGImageIO", b"\xff\xd9", 64
-MOST_COLOURS = 4
 
 
 def read(path: Path, dtype: type | None) -> tuple[Array, None, itk.Header]:
@@ -42,7 +43,7 @@ def _grey(data: Array, path: Path) -> Array:
     Raises:
         InputError: if they differ.
     """
-    colours = data[..., : (1, 1, 1, 3, 3)[min(data.shape[-1], MOST_COLOURS)]]
+    colours = data[..., : 1 if data.shape[-1] == WITH_OPACITY else RGB]
     check.colourless(path, alike=bool((colours == colours[..., :1]).all()))
     return np.asarray(data[..., 0])
 
