@@ -51,7 +51,8 @@ def segment_scans(
     """
     options, progress = options or Options(), progress or Progress()
     check.one_scan(len(scans), has_mask=options.mask is not None, has_channels=bool(options.channels))
-    begin = Segmenting(out.absolute(), prior and prior.absolute(), model and model.absolute(), options)
+    executor = executor or Serial()
+    begin = Segmenting(out, prior, model, options, executor.memory)
     work = begun(begin)
     if is_volume(out) and not out.is_dir():
         check.one_file(scans, out)
@@ -60,11 +61,11 @@ def segment_scans(
         return [_one(scans[0], out, work=work, progress=progress)]
     paths = dict(zip(case_names(scans), scans, strict=True))
     _make_folder(out)
-    ledger = Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo)
+    job = Job(begin.anywhere(), Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo))
     tables = Tables(out, paths, told=work.told)
     items = [work.item(name, path.absolute()) for name, path in paths.items()]
     try:
-        for outcome in worked_through(items, Job(begin, ledger), executor=executor or Serial(), progress=progress):
+        for outcome in worked_through(items, job, executor=executor, progress=progress):
             tables.add(outcome)
     finally:
         tables.write()
