@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,25 @@ def worked(of: list[Item], by: Job, where: Cluster | Slurm) -> dict[str, Outcome
     return {outcome.name: outcome for outcome in worked_through(of, by, executor=where, progress=Progress())}
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A scheduler with two workers, in processes of their own that are replaced when they die."""
+@contextmanager
+def running() -> Iterator[str]:
+    """Yield the address of a scheduler with two workers, in processes of their own that are replaced when they die."""
+    from dask import config
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+    # Two workers that die are enough to give up, instead of four: it takes time to start them.
+    with (
+        config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+    ):
         yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster of two workers."""
+    with running() as address:
+        yield address
 
 
 def test_a_cluster_does_the_work(tmp_path: Path, address: str) -> None:
@@ -39,12 +51,14 @@ def test_a_cluster_does_the_work(tmp_path: Path, address: str) -> None:
     assert {name for name, outcome in found.items() if outcome.error is None} == {*"abcdefgh"}
     assert found["mistaken"].error == "ZeroDivisionError: oh"
     assert len((tmp_path / "out/begun").read_text().split()) <= 2
-    assert all(outcome.known for outcome in worked(some[:8], job(tmp_path / "out"), Cluster(address)).values())
+    # Where nothing is left to do, nobody is asked.
+    assert all(outcome.known for outcome in worked(some[:8], job(tmp_path / "out"), Cluster("nowhere")).values())
     assert sorted(tried(tmp_path / "out")) == sorted([*"abcdefgh", "refused", "mistaken"])
 
 
-def test_a_worker_of_a_cluster_that_dies_is_replaced(tmp_path: Path, address: str) -> None:
-    found = worked(items(tmp_path / "in", "weak", "dying", *"abc"), job(tmp_path / "out"), Cluster(address))
+def test_a_worker_of_a_cluster_that_dies_is_replaced(tmp_path: Path) -> None:
+    with running() as address:
+        found = worked(items(tmp_path / "in", "weak", "dying", *"abc"), job(tmp_path / "out"), Cluster(address))
     assert {name for name, outcome in found.items() if outcome.error is None} == {"weak", *"abc"}
     assert found["dying"].error.startswith("the workers that it was sent to ended one after another, the last at tcp:")
     assert tried(tmp_path / "out").count("a") == 1
@@ -173,6 +187,7 @@ def test_without_sbatch_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.Mon
 #: Runs the script that it is given at once, and says so as SLURM does.
 SBATCH = """#!/bin/sh
 cp "$1" "{home}/submitted"
+printf x >> "{home}/submissions"
 PYTHONPATH="{path}" sh "$1" > "{home}/worker.log" 2>&1 &
 echo $! > "{home}/pid"
 echo "Submitted batch job $!"
@@ -188,8 +203,11 @@ def test_slurm_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    profile = Profile(workers=2, interface="lo", scratch=str(tmp_path / "scratch"))
-    some = items(tmp_path / "in", *"abcdef", "refused")
-    found = worked(some, job(tmp_path / "out"), Slurm(profile))
-    assert {name for name, outcome in found.items() if outcome.error is None} == {*"abcdef"}
+    profile = Profile(jobs=9, workers=2, interface="lo", scratch=str(tmp_path / "scratch"))
+    found = worked(items(tmp_path / "in", "a", "refused"), job(tmp_path / "out"), Slurm(profile))
+    assert {name: outcome.error for name, outcome in found.items()} == {
+        "a": None, "refused": "this one cannot be copied",
+    }  # fmt: skip
     assert "--nworkers 2" in (tmp_path / "submitted").read_text()
+    # One job has room for both.
+    assert (tmp_path / "submissions").read_text().count("x") == 1

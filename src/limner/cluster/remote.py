@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from limner.cluster.work import Job, Progress, done, limit_threads
 from limner.config import Settings, load
 
 #: How long a scheduler may take to answer, s.
-PATIENCE = 20
+PATIENCE = 30
 #: How often it is looked whether there are more workers, s.
 PAUSE = 2
 
@@ -38,10 +39,12 @@ class Cluster:
     Args:
         address: of the scheduler, such as tcp://10.0.0.1:8786.
         threads: that each worker computes with.
+        memory: that each worker may take, bytes; what works there must keep to that.
     """
 
     address: str
     threads: int = 1
+    memory: float | None = None
 
     def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item.
@@ -106,6 +109,11 @@ class Slurm:
         """
         return cls(load(path, Profile))
 
+    @property
+    def memory(self) -> float:
+        """What each worker may take, bytes."""
+        return self.profile.memory * 1e9
+
     def script(self) -> str:
         """Return the script that is submitted for each job.
 
@@ -124,9 +132,11 @@ class Slurm:
         if shutil.which("sbatch") is None:
             raise check.no_sbatch()
         profile = self.profile
+        needed = math.ceil(length_hint(items, profile.jobs * profile.workers) / profile.workers)
+        jobs = min(profile.jobs, needed)
         with self._cluster() as cluster:
             # Between equal bounds nothing is adapted, but jobs that end are replaced.
-            cluster.adapt(minimum_jobs=profile.jobs, maximum_jobs=profile.jobs)
+            cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
             with _connected(cluster.scheduler_address, option="--slurm") as client:
                 yield from _outcomes(client, items, job=job, threads=profile.threads, progress=progress)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from limner.data.scan import shows_head
+from limner.inference.approach import Approach, approach
+from limner.inference.memory import memory_needed
 from limner.space import Box, Volume
 
-#: Of a mixture with the prior that ships, measured on one brain with and without its skull at 1, 1.5 and 2 mm: bytes
-#: to begin with, and for each voxel of the box around the brain.
-BEGINNING, EACH = 1.9e9, 140.0
 #: What a brain's box fills at most, mm3: of a head, nobody knows before it is found.
 LARGEST_BOX = 5.2e6
 #: Minutes on two cores for a stripped brain of 1 mm, half of them whatever its voxels are; a head takes twice as long.
@@ -36,9 +36,14 @@ class Needs(NamedTuple):
 
 
 def needs(image: Volume) -> Needs:
-    """Estimate what `limner segment` takes for a scan without a model."""
+    """Estimate what `limner segment` takes for a scan, with the prior that ships and without a model."""
     head = shows_head(image)
     box = Box.around(image.data != image.data.flat[0]).size * image.grid.voxel_volume
-    voxels = min(box, LARGEST_BOX) / image.grid.voxel_volume
-    minutes = MINUTES * (0.5 + 0.5 * voxels / LARGEST_BOX) * (2 if head else 1)
-    return Needs(BEGINNING + EACH * voxels, max(1.0, minutes), head)
+    minutes = MINUTES * (0.5 + 0.5 * min(box / LARGEST_BOX, 1)) * (2 if head else 1)
+    return Needs(memory_needed(image, _usual(), channels=1, mask=None), max(1.0, minutes), head)
+
+
+@cache
+def _usual() -> Approach:
+    """Return how scans are segmented if nothing else is asked for."""
+    return approach(None, None)
