@@ -49,6 +49,7 @@ bench: $(STAMP) ## measure accuracy and speed (LIMNER_DATA=FOLDER); hours, never
 	@test -n "$(LIMNER_DATA)" || { echo 'expected LIMNER_DATA=FOLDER: the benchmarks read real scans' >&2; exit 2; }
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/brains.py
+	$(BIN)/python benchmarks/robustness.py
 
 clean: ## remove .venv and everything that tools leave behind
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
