@@ -78,6 +78,15 @@ def test_a_dead_scheduler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
             worked(items(tmp_path / "in", "a"), job(tmp_path / "out"), Cluster(address))
 
 
+def test_without_dask_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
+    with pytest.raises(InputError, match=r"--cluster needs dask.*run `pip install 'limner\[cluster\]'`"):
+        worked(items(tmp_path / "in", "a"), job(tmp_path / "out"), Cluster("tcp://127.0.0.1:9"))
+    with pytest.raises(InputError, match=r"--slurm needs dask.*run `pip install 'limner\[cluster\]'`"):
+        Slurm(Profile()).script()
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts the commands of dask, `tmp_path` first on their path; what is left of them is killed in the end."""

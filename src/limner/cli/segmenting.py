@@ -42,9 +42,9 @@ def demo(
 def segment(
     scans: Scans,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file for the labels of one scan.")],
-    prior: Annotated[Path | None, typer.Option(help="Prior from `limner atlas` [default: the one that ships].")] = None,
+    prior: Annotated[Path | None, typer.Option(help="Prior from `limner atlas`; or else the one that ships.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Model from `limner train` [default: a mixture, untrained].")
+        Path | None, typer.Option(help="Model from `limner train`; a mixture, untrained, unless given.")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Where the one scan's brain is.")] = None,
     channel: Annotated[list[Path] | None, typer.Option(help="Another image of the one scan; repeat for more.")] = None,
@@ -54,7 +54,7 @@ def segment(
     outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Scans at a time, each in a process of its own.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker [default: 1].")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker; 1 unless given.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
     slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
     max_memory: Annotated[float | None, typer.Option(min=0.1, metavar="GB", help="Of each worker, at most.")] = None,
