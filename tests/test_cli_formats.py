@@ -52,18 +52,10 @@ def test_check_of_a_cohort_makes_a_table(tmp_path: Path) -> None:
     assert [row["file"] for row in rows] == ["scan.nii.gz", "map.nii.gz", "study#3", "study#4", "broken.nii.gz"]
     assert [row["kind"] for row in rows] == ["image", "labels", "image", "image", ""]
     assert [bool(row["error"]) for row in rows] == [False, False, False, False, True]
-    assert "table 'table.json' ends in '.json'; expected .csv" in refused(
-        limner("check", "scan.nii.gz", "-o", "table.json", at=tmp_path)
-    )
 
 
-def test_tables_that_segment_refuses(tmp_path: Path) -> None:
+def test_a_table_that_segment_refuses(tmp_path: Path) -> None:
     save_volume(image(), tmp_path / "scan.nii.gz")
-    for text, message in (
-        ("image,lesion\nscan.nii.gz,x\n", "column 'lesion' is not known"),
-        ("image\nscan.nii.gz\nnone.nii.gz\n", "line 3: 'none.nii.gz' does not exist"),
-        ("image,case,person,split\nscan.nii.gz,a,ann,train\nscan.nii.gz,b,ann,test\n", "person 'ann' is in the splits"),
-    ):
-        (tmp_path / "scans.csv").write_text(text)
-        assert message in refused(limner("segment", "scans.csv", "-o", "out", at=tmp_path))
+    (tmp_path / "scans.csv").write_text("image,case,person,split\nscan.nii.gz,a,ann,train\nscan.nii.gz,b,ann,test\n")
+    assert "person 'ann' is in the splits" in refused(limner("segment", "scans.csv", "-o", "out", at=tmp_path))
     assert not (tmp_path / "out").exists()

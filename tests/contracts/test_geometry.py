@@ -71,7 +71,7 @@ def stored(path: Path, volume: Volume, *, qform: Array, codes: tuple[int, int], 
     return nibabel.load(path).header
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     grids(),
     affines(shears=False),
@@ -113,9 +113,7 @@ def segmented(volume: Volume, path: Path, *, home: Path) -> Volume:
     return labels
 
 
-@pytest.mark.parametrize(
-    ("orientation", "ending"), [("LIA", ".mgz"), ("PSR", ".nrrd"), ("ASL", ".mha"), ("LPS", ".npz"), ("IRP", ".nii")]
-)
+@pytest.mark.parametrize(("orientation", "ending"), [("LIA", ".mgz"), ("PSR", ".nrrd"), ("IRP", ".nii")])
 def test_copies_stored_otherwise_give_the_same_labels(
     home: Path, reference: Volume, tmp_path: Path, orientation: str, ending: str
 ) -> None:
