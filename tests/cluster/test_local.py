@@ -43,6 +43,15 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at memory")
+def test_a_worker_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
+    greedy = Processes(1, memory=1e6)
+    found = list(
+        worked_through(items(tmp_path / "in", "slow"), job(tmp_path / "out"), executor=greedy, progress=Progress())
+    )
+    assert found[0].error == "its worker took more than 0.001 GB and was ended: raise --max-memory"
+
+
 def test_a_full_disk_stops_all(tmp_path: Path) -> None:
     found = worked(items(tmp_path / "in", "full", *"abcdef"), job(tmp_path / "out"), count=1)
     assert tried(tmp_path / "out") == ["full"]

@@ -68,6 +68,29 @@ def another_item(name: str, found: Sequence[str], *, given: Sequence[str], folde
     )
 
 
+def one_executor(options: Sequence[str]) -> None:
+    """Refuse work that is to be done in several places.
+
+    Raises:
+        InputError: naming the options.
+    """
+    if len(options) > 1:
+        raise InputError(f"{' and '.join(options)} were given; expected one of them: leave the others out")
+
+
+def settled_by_profile(options: Sequence[str]) -> None:
+    """Refuse options that a profile of jobs settles.
+
+    Raises:
+        InputError: naming the options.
+    """
+    if options:
+        raise InputError(
+            f"{' and '.join(options)} with --slurm; expected settings of its profile instead: write "
+            f"{' and '.join(option.removeprefix('--').removeprefix('max-') for option in options)} there"
+        )
+
+
 def worker_died(code: object, attempts: int) -> str:
     """Word an item whose worker died each time: killed, as by a system that runs out of memory, or crashed."""
     how = f"by signal {-code}" if isinstance(code, int) and code < 0 else f"with code {code}"
@@ -75,6 +98,43 @@ def worker_died(code: object, attempts: int) -> str:
         f"its worker ended {how} in each of {attempts} attempts, perhaps for lack of memory: try it alone, with fewer "
         "--workers"
     )
+
+
+def worker_greedy(limit: float) -> str:
+    """Word an item whose worker took more memory than it may, bytes, each time."""
+    return f"its worker took more than {limit / 1e9:.3g} GB and was ended: raise --max-memory"
+
+
+def workers_fit(count: int, each: float, *, available: float) -> None:
+    """Refuse workers that the machine has no memory for.
+
+    Args:
+        count: of the workers.
+        each: bytes of one.
+        available: bytes of the machine.
+
+    Raises:
+        InputError: with the number that would fit.
+    """
+    if count * each > available:
+        raise InputError(
+            f"{count} worker{'s' * (count > 1)} of {each / 1e9:.3g} GB each take {count * each / 1e9:.3g} GB but the "
+            f"machine has {available / 1e9:.3g}; expected less: lower --workers to {max(1, int(available / each))}, or "
+            "say with --max-memory how little each may take"
+        )
+
+
+def scan_fits(needed: float, limit: float) -> None:
+    """Refuse a scan that takes more memory than there is for it, bytes both.
+
+    Raises:
+        InputError: with both.
+    """
+    if needed > limit:
+        raise InputError(
+            f"segmenting it takes about {needed / 1e9:.3g} GB but {limit / 1e9:.3g} GB are allowed; expected less: "
+            "raise --max-memory, or resample the scan"
+        )
 
 
 def workers_died(address: str) -> str:
@@ -119,7 +179,7 @@ def workers_version(versions: Mapping[str, object], *, expected: str) -> None:
     """Refuse workers with another version of limner, or without.
 
     Args:
-        versions: of each worker, by its address; None where there is no limner.
+        versions: of each worker, by its address; anything but text where there is no limner.
         expected: the version here.
 
     Raises:
@@ -127,7 +187,7 @@ def workers_version(versions: Mapping[str, object], *, expected: str) -> None:
     """
     for address, found in versions.items():
         if found != expected:
-            has = "has no limner" if found is None else f"runs limner {found}"
+            has = f"runs limner {found}" if isinstance(found, str) else "has no limner"
             raise InputError(
                 f"worker '{address}' {has} but limner {expected} sends it work; expected the same version everywhere: "
                 "install it there"

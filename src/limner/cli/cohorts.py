@@ -6,13 +6,59 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from limner.cluster import Outcome, Progress
+from limner import check
 
+if TYPE_CHECKING:
+    from limner.cluster import Executor, Outcome, Progress
+
+#: What a worker takes at least, for a brain at any resolution, GB.
+SMALLEST = 2.2
 #: Names that are listed before the rest is counted.
 LISTED = 3
+
+
+def chosen_executor(
+    workers: int | None, *, threads: int | None, cluster: str | None, slurm: Path | None, memory: float | None
+) -> Executor:
+    """Return who does the work.
+
+    Args:
+        workers: processes on this machine, if it is to be them.
+        threads: of each.
+        cluster: address of a Dask scheduler, if it is to be its workers.
+        slurm: file of a profile, if it is to be jobs.
+        memory: of each, GB.
+
+    Raises:
+        InputError: for more than one of them, or for more workers than the machine has memory for.
+    """
+    from limner.cluster import Cluster, Processes, Serial, Slurm
+
+    named = {"--workers": workers, "--cluster": cluster, "--slurm": slurm}
+    check.one_executor([option for option, value in named.items() if value is not None])
+    each = None if memory is None else memory * 1e9
+    if cluster is not None:
+        return Cluster(cluster, threads or 1, each)
+    if slurm is not None:
+        check.settled_by_profile([name for name, value in (("--threads", threads), ("--max-memory", memory)) if value])
+        return Slurm.of(slurm)
+    if workers is None and memory is None:
+        return Serial(threads or 0)
+    _check_machine(workers or 1, memory or SMALLEST)
+    # Without --workers, memory alone asks for a process of its own, which may use all of the machine.
+    return Processes(workers or 1, threads or (1 if workers else 0), each)
+
+
+def _check_machine(workers: int, each: float) -> None:
+    """Refuse more workers than the machine has memory for, GB each."""
+    import torch
+
+    from limner.training.memory import available
+
+    check.workers_fit(workers, each * 1e9, available=available(torch.device("cpu")))
 
 
 @contextmanager
@@ -33,7 +79,7 @@ def cohort_progress(title: str) -> Iterator[Progress]:
             bar.update(task, total=pace.total, completed=pace.completed, description=told)
 
         def say(words: str) -> None:
-            console.print(words, markup=False, highlight=False)
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
 
         yield _shown(show, say, each=not console.is_terminal)
 

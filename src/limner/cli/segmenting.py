@@ -11,11 +11,10 @@ import typer
 
 from limner import check
 from limner.cli.arguments import Scans
-from limner.cli.cohorts import cohort_progress
+from limner.cli.cohorts import chosen_executor, cohort_progress
 from limner.cli.terminal import MISUSED, SOME_FAILED, told
 
 if TYPE_CHECKING:
-    from limner.cluster import Executor
     from limner.inference import Case
 
 
@@ -56,6 +55,9 @@ def segment(
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Scans at a time, each in a process of its own.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each worker [default: 1].")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
+    slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
+    max_memory: Annotated[float | None, typer.Option(min=0.1, metavar="GB", help="Of each worker, at most.")] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
 ) -> None:
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model.
@@ -75,7 +77,7 @@ def segment(
         orientation=orientation,
         posteriors=posteriors,
     )
-    executor = _executor(workers, threads=threads)
+    executor = chosen_executor(workers, threads=threads, cluster=cluster, slurm=slurm, memory=max_memory)
     with told():
         found = find_cases(scans)
     cases = _segmented(found, out, prior=prior, model=model, options=chosen, executor=executor, redo=redo)
@@ -86,13 +88,6 @@ def segment(
         _tell(cases)
         print(f"labels: {out}")
         _leave(cases)
-
-
-def _executor(workers: int | None, *, threads: int | None) -> Executor:
-    """Return who does the work."""
-    from limner.cluster import Processes, Serial
-
-    return Serial(threads or 0) if workers is None else Processes(workers, threads or 1)
 
 
 def _segmented(scans: Sequence[Any], out: Path, **asked: Any) -> list[Case]:

@@ -23,11 +23,18 @@ def contents(paths: Sequence[Path]) -> str:
     total = hashlib.sha256()
     for path in map(on_disk, paths):
         for file in _files(path):
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file.relative_to(path).as_posix()} {digest}\n".encode())
+            total.update(f"{file.relative_to(path).as_posix()} {_digest(file)}\n".encode())
         total.update(b"\n")
     return total.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    """Return the hash of what a file holds; of one that cannot be read, which whoever needs it will tell, nothing."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _files(path: Path) -> list[Path]:

@@ -178,7 +178,8 @@ class Ledger:
         Raises:
             InputError: if it cannot be written.
         """
-        sizes = {str(path.relative_to(self.folder.parent)): path.stat().st_size for path in files}
+        home = self.folder.parent.absolute()
+        sizes = {str(path.absolute().relative_to(home)): path.stat().st_size for path in files}
         marker = asdict(identity) | {"files": sizes, "outcome": asdict(outcome)}
         with replacing(self._path(outcome.name)) as temporary:
             temporary.write_text(json.dumps(marker) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Any
 
 from limner import check
@@ -18,6 +19,8 @@ from limner.cluster.work import Job, Progress, done, limit_threads
 
 #: How often an item is given to a worker before it is held to be what kills them.
 ATTEMPTS = 2
+#: How often it is looked how much memory processes take, s.
+LOOK = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,11 @@ class Serial:
 
     Args:
         threads: that it computes with; 0 for as many as it likes.
+        memory: that it may take, bytes; what works in it must keep to that.
     """
 
     threads: int = 0
+    memory: float | None = None
 
     def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item."""
@@ -45,11 +50,13 @@ class Processes:
 
     Args:
         count: of the processes.
-        threads: that each computes with.
+        threads: that each computes with; 0 for as many as it likes.
+        memory: that each may take, bytes; one that takes more is ended.
     """
 
     count: int
     threads: int = 1
+    memory: float | None = None
 
     def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item.
@@ -57,7 +64,7 @@ class Processes:
         Raises:
             InputError: if the processes cannot do the work at all.
         """
-        crew = _Crew(job, progress, threads=self.threads)
+        crew = _Crew(job, progress, threads=self.threads, memory=self.memory)
         waiting = iter(items)
         try:
             while True:
@@ -72,18 +79,19 @@ class Processes:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, the line to it, and what it does."""
+    """A process, the line to it, what it does, and whether it was ended because it took too much memory."""
 
     process: Any
     line: connection.Connection
     item: Item | None = None
+    greedy: bool = False
 
 
 class _Crew:
     """Processes, and who does what."""
 
-    def __init__(self, job: Job, progress: Progress, *, threads: int) -> None:
-        self.job, self.progress, self.threads = job, progress, threads
+    def __init__(self, job: Job, progress: Progress, *, threads: int, memory: float | None) -> None:
+        self.job, self.progress, self.threads, self.memory = job, progress, threads, memory
         self.idle: list[_Worker] = []
         self.busy: list[_Worker] = []
         self.again: deque[Item] = deque()
@@ -104,7 +112,8 @@ class _Crew:
 
     def heard(self) -> Iterator[Outcome]:
         """Wait until a process says something or dies, and yield what came of items."""
-        ready = connection.wait([worker.line for worker in self.busy])
+        ready = connection.wait([worker.line for worker in self.busy], timeout=LOOK if self.memory else None)
+        self._end_greedy()
         for worker in [worker for worker in self.busy if worker.line in ready]:
             try:
                 word = worker.line.recv()
@@ -128,6 +137,13 @@ class _Crew:
             worker.process.join()
             worker.line.close()
 
+    def _end_greedy(self) -> None:
+        """End the processes that take too much memory."""
+        for worker in self.busy:
+            if self.memory and _resident(worker.process.pid) > self.memory:
+                worker.greedy = True
+                worker.process.kill()
+
     def _lost(self, worker: _Worker) -> Iterator[Outcome]:
         """Take note of a process that died: its item is done, is tried again, or has failed."""
         self.busy.remove(worker)
@@ -141,8 +157,17 @@ class _Crew:
             yield known
         elif self.attempts[item.name] < ATTEMPTS:
             self.again.append(item)
+        elif worker.greedy and self.memory:
+            yield Outcome(item.name, error=check.worker_greedy(self.memory))
         else:
             yield Outcome(item.name, error=check.worker_died(worker.process.exitcode, ATTEMPTS))
+
+
+def _resident(pid: int) -> int:
+    """Return the bytes of memory that a process takes; 0 where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _hired(job: Job, threads: int) -> _Worker:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +25,9 @@ from limner.cluster.work import Job, Progress, done, limit_threads
 from limner.config import Settings, load
 
 #: How long a scheduler may take to answer, s.
-PATIENCE = 20
-#: Items that are on their way for each worker: the next is there when one is done, and few are lost with a scheduler.
-AHEAD = 2
+PATIENCE = 30
+#: How often it is looked whether there are more workers, s.
+PAUSE = 2
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -33,19 +39,21 @@ class Cluster:
     Args:
         address: of the scheduler, such as tcp://10.0.0.1:8786.
         threads: that each worker computes with.
+        memory: that each worker may take, bytes; what works there must keep to that.
     """
 
     address: str
     threads: int = 1
+    memory: float | None = None
 
-    def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:  # noqa: ARG002
+    def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item.
 
         Raises:
             InputError: without dask or a scheduler that answers, or for workers that cannot do the work.
         """
         with _connected(self.address, option="--cluster") as client:
-            yield from _outcomes(client, items, job=job, threads=self.threads)
+            yield from _outcomes(client, items, job=job, threads=self.threads, progress=progress)
 
 
 class Profile(Settings):
@@ -101,6 +109,11 @@ class Slurm:
         """
         return cls(load(path, Profile))
 
+    @property
+    def memory(self) -> float:
+        """What each worker may take, bytes."""
+        return self.profile.memory * 1e9
+
     def script(self) -> str:
         """Return the script that is submitted for each job.
 
@@ -110,7 +123,7 @@ class Slurm:
         with self._cluster() as cluster:
             return str(cluster.job_script())
 
-    def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:  # noqa: ARG002
+    def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item.
 
         Raises:
@@ -119,12 +132,13 @@ class Slurm:
         if shutil.which("sbatch") is None:
             raise check.no_sbatch()
         profile = self.profile
+        needed = math.ceil(length_hint(items, profile.jobs * profile.workers) / profile.workers)
+        jobs = min(profile.jobs, needed)
         with self._cluster() as cluster:
             # Between equal bounds nothing is adapted, but jobs that end are replaced.
-            cluster.adapt(minimum_jobs=profile.jobs, maximum_jobs=profile.jobs)
+            cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
             with _connected(cluster.scheduler_address, option="--slurm") as client:
-                places = profile.jobs * profile.workers
-                yield from _outcomes(client, items, job=job, threads=profile.threads, places=places)
+                yield from _outcomes(client, items, job=job, threads=profile.threads, progress=progress)
 
     def _cluster(self) -> Any:
         """Return a scheduler in this process that can submit jobs, and has submitted none."""
@@ -174,31 +188,85 @@ def _connected(address: str, *, option: str) -> Iterator[Any]:
         client.close()
 
 
-def _outcomes(client: Any, items: Iterable[Item], *, job: Job, threads: int, places: int = 0) -> Iterator[Outcome]:
-    """Yield what came of each item, done by the workers that a scheduler has and will have.
+def _outcomes(client: Any, items: Iterable[Item], *, job: Job, threads: int, progress: Progress) -> Iterator[Outcome]:
+    """Yield what came of each item, done by the workers that a scheduler has by then.
 
-    Args:
-        client: of the scheduler.
-        items: to do.
-        job: how they are done.
-        threads: of each worker.
-        places: workers that are expected, if they are not there yet.
+    Raises:
+        InputError: if the scheduler is lost, or a worker cannot do the work.
     """
-    from distributed import as_completed
+    traffic = _Traffic(client, job, threads=threads)
+    waiting = iter(items)
+    try:
+        while True:
+            traffic.send(waiting)
+            if traffic.ended:
+                return
+            if not traffic.sent:
+                progress.step(traffic.ready[0].name, "waiting for a worker")
+                time.sleep(PAUSE)
+            else:
+                yield from traffic.heard()
+    except (OSError, CancelledError) as error:
+        raise check.scheduler_lost(client.scheduler.address) from error
 
-    _agree(client)
-    waiting, futures = iter(items), as_completed()
-    names: dict[str, str] = {}
-    while True:
-        window = AHEAD * max(places, len(client.scheduler_info(n_workers=-1)["workers"]), 1)
-        while len(names) < window and (item := next(waiting, None)):
-            future = client.submit(_done, item, job, threads=threads, key=f"{item.name}-{id(item)}", pure=False)
-            futures.add(future)
-            names[future.key] = item.name
-        if not names:
-            return
-        future = next(futures)
-        yield _outcome(future, names.pop(future.key), address=client.scheduler.address)
+
+class _Traffic:
+    """Items between this process and the workers of a scheduler.
+
+    Whatever is on a worker that dies is held to have killed it. So a worker has one item at a time, and what is held to
+    have killed too many, perhaps in bad company, is tried once more in the end, alone.
+    """
+
+    def __init__(self, client: Any, job: Job, *, threads: int) -> None:
+        self.client, self.job, self.threads = client, job, threads
+        self.workers: dict[str, int] = {}
+        self.ready: deque[Item] = deque()
+        self.sent: dict[Any, Item] = {}
+        self.suspects: deque[Item] = deque()
+        self.alone: Item | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.sent and not self.ready
+
+    def send(self, waiting: Iterator[Item]) -> None:
+        """Send items to the workers that have none."""
+        workers = self.client.nthreads()
+        if workers.keys() - self.workers.keys():
+            _agree(self.client, workers)
+        self.workers = workers
+        # One is at hand even if there is no worker yet, so that it is known whether there is something left to do.
+        free = max(1, len(workers)) - len(self.sent) - len(self.ready)
+        self.ready.extend(islice(waiting, max(0, free)))
+        if self.ended and self.suspects:
+            self.alone = self.suspects.popleft()
+            self.ready.append(self.alone)
+        while self.ready and len(self.sent) < len(workers):
+            item = self.ready.popleft()
+            key = f"{item.name}-{secrets.token_hex(4)}"
+            future = self.client.submit(_done, item, self.job, threads=self.threads, key=key, pure=False)
+            self.sent[future] = item
+
+    def heard(self) -> Iterator[Outcome]:
+        """Wait a while for items to end, and yield what came of those that did."""
+        for future in _ended(list(self.sent)):
+            item = self.sent.pop(future)
+            outcome = _outcome(future, item, job=self.job, last=item is self.alone)
+            if outcome:
+                yield outcome
+            else:
+                self.suspects.append(item)
+
+
+def _ended(futures: Sequence[Any]) -> set[Any]:
+    """Return those of some futures that have ended; after a while, if it is none."""
+    from distributed import wait
+
+    try:
+        return set(wait(futures, timeout=PAUSE, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return set()
 
 
 def _done(item: Item, job: Job, *, threads: int) -> Outcome:
@@ -207,35 +275,40 @@ def _done(item: Item, job: Job, *, threads: int) -> Outcome:
     return done(item, job, step=lambda _: None)
 
 
-def _outcome(future: Any, name: str, *, address: str) -> Outcome:
-    """Return what came of an item that was sent away.
+def _outcome(future: Any, item: Item, *, job: Job, last: bool) -> Outcome | None:
+    """Return what came of an item that was sent away; None if it killed its workers, unless this was the last attempt.
 
     Raises:
-        InputError: if the worker or the scheduler cannot be used.
+        InputError: if its worker cannot do the work.
     """
     from distributed import KilledWorker
 
-    if future.cancelled() or future.status == "lost":
-        raise check.scheduler_lost(address)
-    error = future.exception()
-    if error is None:
-        found: Outcome = future.result()
-        return found
-    if isinstance(error, check.InputError):
-        raise error
-    if isinstance(error, KilledWorker):
-        return Outcome(name, error=check.workers_died(error.last_worker.address))
-    return Outcome(name, error=f"{type(error).__name__}: {error}")
+    try:
+        found: Outcome | None = future.result()
+    except (check.InputError, CancelledError):
+        raise
+    except KilledWorker as error:
+        # Its last worker may have died after it had marked it, with what was to be told of it.
+        found = job.ledger.remembered(item)
+        if last and not found:
+            found = Outcome(item.name, error=check.workers_died(error.last_worker.address))
+    except Exception as error:  # noqa: BLE001 whatever happens to an item elsewhere must not stop the others
+        found = Outcome(item.name, error=f"{type(error).__name__}: {error}")
+    return found
 
 
-def _agree(client: Any) -> None:
+def _agree(client: Any, threads: Mapping[str, int]) -> None:
     """Refuse workers of another version, or that would do several items at once.
+
+    Args:
+        client: of their scheduler.
+        threads: of each worker, by its address.
 
     Raises:
         InputError: naming one.
     """
-    # A function of the standard library, which is known on a worker without limner too.
+    check.workers_threads(threads)
+    # A function of the standard library, which is known on a worker without limner too. One may die before it answers.
     found = client.run(version, "limner", on_error="return")
-    versions = {worker: None if isinstance(one, Exception) else one for worker, one in found.items()}
-    check.workers_version(versions, expected=version("limner"))
-    check.workers_threads(client.nthreads())
+    answers = {worker: one for worker, one in found.items() if isinstance(one, str | PackageNotFoundError)}
+    check.workers_version(answers, expected=version("limner"))

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -74,11 +75,15 @@ class Progress:
 class Executor(Protocol):
     """Does items somewhere: here, in other processes, on other machines."""
 
+    @property
+    def memory(self) -> float | None:
+        """What each worker may take, bytes; None for no limit."""
+
     def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item, in the order in which they end.
 
-        Items are taken few at a time, when there is somebody to do them, and none is taken any more when whoever
-        iterates has stopped. What still runs then is ended, or ends by itself.
+        Items, of which there is at least one, are taken when there is somebody to do them. When whoever iterates has
+        stopped, what still runs is ended, or ends by itself.
 
         Raises:
             InputError: if nobody can do them.
@@ -113,33 +118,35 @@ def worked_through(items: Sequence[Item], job: Job, *, executor: Executor, progr
     known = {item.name: outcome for item in items if (outcome := job.ledger.remembered(item))}
     progress.begun(len(items), known=len(known), changed=changed)
     yield from known.values()
-    waiting = _Waiting(item for item in items if item.name not in known)
+    waiting = _Waiting([item for item in items if item.name not in known])
+    if not waiting.left:
+        return
     for outcome in executor.outcomes(waiting, job, progress=progress):
         progress.finished(outcome)
         yield outcome
         waiting.closed |= outcome.full
-    for item in waiting.rest():
+    for item in waiting.left:
         yield Outcome(item.name, error=check.disk_full())
 
 
 class _Waiting:
     """Items that are handed out until that is closed."""
 
-    def __init__(self, items: Iterator[Item]) -> None:
-        self._items = items
+    def __init__(self, items: Iterable[Item]) -> None:
+        self.left = deque(items)
         self.closed = False
 
     def __iter__(self) -> Iterator[Item]:
         return self
 
     def __next__(self) -> Item:
-        if self.closed:
+        if self.closed or not self.left:
             raise StopIteration
-        return next(self._items)
+        return self.left.popleft()
 
-    def rest(self) -> Iterator[Item]:
-        """Return the items that were not handed out."""
-        return self._items
+    def __length_hint__(self) -> int:
+        """Return how many may still be handed out."""
+        return len(self.left)
 
 
 def limit_threads(count: int) -> None:

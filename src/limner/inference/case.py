@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
+from limner import check
 from limner.cluster import Item, Made
 from limner.data import cohort
 from limner.files import bids, open_volume, result_suffix, save_volume
 from limner.inference.approach import approach
+from limner.inference.memory import memory_needed
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
 from limner.methods.storage import PRIOR, Model, load_model, model_hash
@@ -58,18 +60,27 @@ class Segmenting:
     """How a process begins to segment scans: it loads prior and model.
 
     Args:
-        token: what tells this run from others; in a process, prior and model are loaded once for each.
         out: folder of the results.
         prior: folder, if one was given.
         model: folder, if one was given.
         options: of the run.
+        memory: that a process may take, bytes; None for no limit.
+        token: what tells this run from others; in a process, prior and model are loaded once for each.
     """
 
     out: Path = field(compare=False)
     prior: Path | None = field(compare=False)
     model: Path | None = field(compare=False)
     options: Options = field(compare=False)
+    memory: float | None = field(compare=False, default=None)
     token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def anywhere(self) -> Segmenting:
+        """Return the same for processes that work in other folders; it is equal to this one."""
+        prior, model, mask = (path and path.absolute() for path in (self.prior, self.model, self.options.mask))
+        channels = tuple(path.absolute() for path in self.options.channels)
+        options = replace(self.options, channels=channels, mask=mask)
+        return replace(self, out=self.out.absolute(), prior=prior, model=model, options=options)
 
     def __call__(self) -> Scans:
         """Load prior and model, and see to it that they suit each other."""
@@ -132,16 +143,26 @@ class Scans:
         return self._written(item, self.segmented(item, step=step))
 
     def segmented(self, item: Item, *, step: Step) -> Segmentation:
-        """Open one scan, with what belongs to it, and segment it."""
+        """Open one scan, with what belongs to it, and segment it.
+
+        Raises:
+            InputError: if it cannot be used, or takes more memory than it may.
+        """
         step("reading")
         scan, *others = item.inputs
-        channels, masks = others[: item.facts["channels"]], others[item.facts["channels"] :]
+        count = item.facts["channels"]
+        image = open_volume(scan)
+        mask = open_volume(others[count], kind="labels") if item.facts["mask"] else None
+        if self.asked.memory:
+            how = approach(self.method, self.atlas)
+            needed = memory_needed(image, how, channels=1 + count, mask=mask)
+            check.scan_fits(needed, self.asked.memory)
         return segment_volume(
-            open_volume(scan),
+            image,
             prior=self.atlas,
             method=self.method,
-            channels=[open_volume(channel) for channel in channels],
-            mask=open_volume(masks[0], kind="labels") if masks else None,
+            channels=[open_volume(channel) for channel in others[:count]],
+            mask=mask,
             orientation=item.facts["orientation"],
             posteriors=self.asked.options.posteriors,
             progress=step,

@@ -55,7 +55,8 @@ def segment_scans(
     """
     options, progress = options or Options(), progress or Progress()
     check.one_scan(len(scans), has_mask=options.mask is not None, has_channels=bool(options.channels))
-    begin = Segmenting(out.absolute(), prior and prior.absolute(), model and model.absolute(), options)
+    executor = executor or Serial()
+    begin = Segmenting(out, prior, model, options, executor.memory)
     work = begun(begin)
     cases = _named(scans)
     if is_volume(out) and not out.is_dir():
@@ -64,12 +65,12 @@ def segment_scans(
             raise check.labels_alone(out)
         return [_one(cases[0], out, work=work, progress=progress)]
     _make_folder(out)
-    ledger = Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo)
+    job = Job(begin.anywhere(), Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo))
     _describe(out, cases, table=LabelTable.from_dict(work.told["table"]))
     tables = Tables(out, {case.name: case.images[0] for case in cases}, told=work.told)
     items = [work.item(case) for case in cases]
     try:
-        for outcome in worked_through(items, Job(begin, ledger), executor=executor or Serial(), progress=progress):
+        for outcome in worked_through(items, job, executor=executor, progress=progress):
             tables.add(outcome)
     finally:
         tables.write()

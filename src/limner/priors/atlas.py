@@ -160,9 +160,11 @@ class PlacedAtlas:
 
     def messages(self, q: Tensor) -> Tensor:
         """Return d energy / d q, (B, K, *S) nats."""
-        location = -self.log_probability().to(q).expand_as(q)
-        neighbours = self.atlas.neighbours
-        return location if neighbours is None else location + self.neighbour_weight * neighbour_messages(q, neighbours)
+        location = self.log_probability().to(q)
+        if self.atlas.neighbours is None:
+            return -location.expand_as(q)
+        # In place: a copy of all maps is what most of the memory goes to while a scan is segmented.
+        return neighbour_messages(q, self.atlas.neighbours).mul_(self.neighbour_weight).sub_(location)
 
     def identified(self, classes: Array) -> Array:
         """Return the likeliest label id of each voxel given its class, p(id | class, voxel): (*S) to (*S) int32."""

@@ -50,16 +50,16 @@ def check_memory(materials: Materials, device: torch.device, *, processes: int) 
     Raises:
         InputError: with the estimate, and the crop that would fit.
     """
-    available = _available(device) / (processes if device.type == "cpu" else 1)
+    free = available(device) / (processes if device.type == "cpu" else 1)
     for stage in materials.recipe.stages:
         method = materials.method(stage)
         shape = _largest(materials, stage, stride=method.stride)
         sides = [min(SIDE[len(shape)], size) for size in shape]
         piece = materials.loader(stage, stride=method.stride, batch=1, crop=sides).batch(0)
         each = bytes_per_voxel(method, piece) * stage.batch
-        if each * math.prod(shape) > available:
-            crop = _fitting(available / each, shape, stride=method.stride)
-            raise check.too_little_memory(each * math.prod(shape), available, stage=stage.name, crop=crop)
+        if each * math.prod(shape) > free:
+            crop = _fitting(free / each, shape, stride=method.stride)
+            raise check.too_little_memory(each * math.prod(shape), free, stage=stage.name, crop=crop)
 
 
 def bytes_per_voxel(method: Trainable, piece: Loaded) -> float:
@@ -96,7 +96,7 @@ def _fitting(voxels: float, shape: Sequence[int], *, stride: int) -> tuple[int, 
     return tuple(max(stride, min(side, size) // stride * stride) for size in shape)
 
 
-def _available(device: torch.device) -> float:
+def available(device: torch.device) -> float:
     """Return the bytes that are free on a device."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
