@@ -92,10 +92,19 @@ def verdict_text(cells: dict[str, dict[str, dict[str, Any]]]) -> str:
     )
 
 
-def contrast_text(cells: dict[str, dict[str, Any]]) -> str:
-    """Return a Markdown table of other contrasts against the T1's labels."""
+def contrast_text(cells: dict[str, dict[str, Any]], *, best: str) -> str:
+    """Return a Markdown section on other contrasts against the T1's labels by ANTs' best row, if there are any."""
     names = ("lateral ventricle", "cerebral white matter")
-    lines = ["| | structure | prior alone | mixture | gain |", "|---|---|---|---|---|"]
+    lines = [
+        "",
+        "## Other contrasts of the same person",
+        "",
+        "Dice of FLAIR and T2 of two patients (stripped, registered to MNI space), each segmented alone with the prior",
+        f'that ships, against labels of the same patient\'s T1 by the best row of ANTs ("{best}").',
+        "",
+        "| | structure | prior alone | mixture | gain |",
+        "|---|---|---|---|---|",
+    ]
     for case, stored in cells.items():
         for name in names:
             argmax, mixture = (
@@ -107,7 +116,7 @@ def contrast_text(cells: dict[str, dict[str, Any]]) -> str:
                 for method in ("argmax", "mixture")
             )
             lines.append(f"| {case} | {name} | {argmax:.3f} | {mixture:.3f} | {mixture - argmax:+.3f} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""] if cells else [])
 
 
 def main() -> None:
@@ -115,21 +124,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of priors and finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/rivals.md"))
+    parser.add_argument("--persons", nargs="*", metavar="NAME", help="only these, and no other contrasts")
+    parser.add_argument("--rows", nargs="*", type=int, metavar="NUMBER", help="only these of ANTs' rows, from 0 on")
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
-    study, cells = study_of(data, work), {title: {} for title in (OURS, *ROWS)}
+    titles = ROWS if arguments.rows is None else [ROWS[number] for number in arguments.rows]
+    study, cells = study_of(data, work), {title: {} for title in (OURS, *titles)}
     for person, (scan, reference, letters) in scans(data).items():
+        if arguments.persons is not None and person not in arguments.persons:
+            continue
         target, truth = target_of(scan, person, letters), open_volume(reference, kind="labels")
         make = partial(brains.cell, study.prior, scan, reference=reference, orientation=letters, case=person)
         ours = kept(work / f"cell-good-{person}.json", make)
         cells[OURS][person] = ours | {"rows": [row for row in ours["rows"] if row["method"] == "mixture"]}
-        for title, row in study.rows(target).items():
+        for title in titles:
             stored = study.work / f"cell-{named(title)}-{person}.json"
-            cells[title][person] = kept(stored, partial(rival_cell, row, target, truth))
+            cells[title][person] = kept(stored, partial(rival_cell, study.rows(target)[title], target, truth))
             print(f"{person} | {title} | {mean_of(cells[title][person]):.3f}", flush=True)
-    best = max(ROWS, key=lambda title: np.mean([mean_of(one) for one in cells[title].values()]))
+    best = max(titles, key=lambda title: np.mean([mean_of(one) for one in cells[title].values()]))
     contrasts = {}
-    for folder in sorted((data / "flair_ms").glob("patient-*")):
+    for folder in sorted((data / "flair_ms").glob("patient-*")) if arguments.persons is None else []:
         reference = study.reference(target_of(folder / "t1.nii.gz", folder.name), best)
         for contrast in ("t2", "flair"):
             stored = study.work / f"contrast-{folder.name}-{contrast}.json"
@@ -139,28 +153,21 @@ def main() -> None:
     text = f"""# What users would pick instead
 
 `LIMNER_DATA=FOLDER python benchmarks/rivals.py`, {dt.date.today()}, {machine()}, ANTs {ants.__version__}.
-The seven stripped T1 brains, references and scores of [brains.md](brains.md); mean Dice over the twelve structures.
+Stripped T1 brains, references and scores of [brains.md](brains.md); mean Dice over the twelve structures.
 Processor seconds of one brain, registration included (median). "SyN" and "affine" are ANTs' own settings
 (`ants.registration(type_of_transform=...)`), Atropos's are `m="[0.2,1x1x1]"`, five rounds, and what the row says: the
 posterior, and the weight of the priors. "Plain EM" has limner's Gaussians, but no gain, bending or neighbours.
 
 - **A labelled brain**: T1 and FreeSurfer labels of {LABELLED}; for {LABELLED} itself, those of {SECOND}.
-- **The template**: a T1 average of 40 people with FreeSurfer labels, of none of the seven; blurred by {BLUR:g} mm, its
-  labels are Atropos's priors. Its labels and the references are drawn by one custom, which the 16 maps' are not.
+- **The template**: a T1 average of 40 people with FreeSurfer labels; blurred by {BLUR:g} mm, these are Atropos's
+  priors. They are drawn by the custom of the references, which the 16 maps' are not.
 - **The average of 16 maps**: the prior that our row has too (`limner atlas`), with an image in which each tissue is as
   bright as in the template.
 
 {table_text(cells)}
 
 {verdict_text(cells)}
-
-## Other contrasts of the same person
-
-Dice of FLAIR and T2 of two patients (stripped, registered to MNI space), each segmented alone with the prior that
-ships, against labels of the same patient's T1 by the best row of ANTs ("{best}").
-
-{contrast_text(contrasts)}
-"""
+{contrast_text(contrasts, best=best)}"""
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(text)
     print(text)
