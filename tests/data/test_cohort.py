@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from limner.check import InputError, InputWarning
-from limner.data.cohort import Case, read_cohort, split
+from limner.data.cohort import Case, read_cohort, read_maps, split
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -143,3 +143,14 @@ def test_a_split_without_scans_is_refused() -> None:
         split(people(2, split="test"), validation=0, seed=0)
     with pytest.raises(InputError, match="no scans are left for validation of the 2 people"):
         split(people(2, split="train"), validation=0.5, seed=0)
+
+
+def test_label_maps_alone_are_cases_without_images(tmp_path: Path) -> None:
+    touched(tmp_path, "b.nii.gz", "a_labels.mgz", "table.tsv")
+    assert read_maps(tmp_path) == (
+        Case("a_labels", (), labels=tmp_path / "a_labels.mgz"),
+        Case("b", (), labels=tmp_path / "b.nii.gz"),
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        read_maps(tmp_path / "empty")

@@ -27,11 +27,11 @@ def predicted(method: Trainable, scan: Scan, *, placed: PlacedAtlas | None, larg
         method: on any device; it is put into the state for prediction.
         scan: made ready as for training.
         placed: the atlas that the method was trained with, on the scan's grid; None if it was trained without one.
-        largest: voxels that are looked at in one piece; a larger scan is tiled.
+        largest: voxels that are looked at in one piece; a larger scan is tiled, if the method allows.
     """
     pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, placed)
     whole = Box.whole(scan.grid.shape)
-    if whole.size <= largest:
+    if whole.size <= largest or not method.local:
         return pieces.predicted(whole)
     side = _down(largest ** (1 / len(whole.shape)), method.stride)
     context = min(_up(method.context, method.stride), _down(side / 4, method.stride))

@@ -53,6 +53,8 @@ class Trainable(nn.Module):
     Options: ClassVar[type[Settings]]
     #: Whether labels teach it: only then may scores on labels choose a checkpoint or stop a run.
     supervised: ClassVar[bool] = False
+    #: Whether a voxel's prediction depends on what lies within `context` alone, so that a scan may be seen in pieces.
+    local: ClassVar[bool] = True
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__()

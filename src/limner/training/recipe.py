@@ -34,7 +34,8 @@ class DataSettings(Settings):
     """Which scans to learn from.
 
     Args:
-        scans: a folder of volumes, or a table of them (CSV or TSV).
+        scans: a folder of volumes, or a table of them (CSV or TSV); none where all stages learn from maps.
+        maps: a folder of label maps of anybody, for stages that learn from maps.
         labels: folder of label maps, where they do not lie beside the scans.
         table: of the label maps' ids (CSV or TSV) [default: FreeSurfer's, or the prior's].
         orientation: where the axes of scans without an affine lead, such as LIA.
@@ -43,7 +44,8 @@ class DataSettings(Settings):
         cache: folder for the prepared scans [default: inside the run].
     """
 
-    scans: UserPath
+    scans: UserPath | None = None
+    maps: UserPath | None = None
     labels: UserPath | None = None
     table: UserPath | None = None
     orientation: str | None = None
@@ -69,6 +71,7 @@ class Stage(Settings):
 
     Args:
         name: of its checkpoints.
+        data: what it learns from: "scans", or label "maps" alone.
         steps: of the optimiser.
         batch: scans or crops a step, on each device.
         accumulate: batches averaged into one step.
@@ -87,6 +90,7 @@ class Stage(Settings):
     """
 
     name: Name
+    data: Literal["scans", "maps"] = "scans"
     steps: Count
     batch: Count = 1
     accumulate: Count = 1
@@ -137,6 +141,8 @@ class Recipe(Settings):
         """Refuse stages without order."""
         names = [stage.name for stage in self.stages]
         check.stage_names(names)
+        for stage in self.stages:
+            check.stage_data(stage.name, stage.data, given=getattr(self.data, stage.data))
         for index, stage in enumerate(self.stages):
             if stage.start is not None:
                 check.stage_start(stage.name, stage.start, earlier=names[:index])
