@@ -213,9 +213,9 @@ class TestSegmenting:
         values = []
         for rounds in (0, 30):
             method = self.method(learned, rounds=rounds)
-            look = method._looked(batch.image, batch.mask, prior=prior, world=batch.world)
-            mean, log_variance = method._inferred(look, batch.image)
-            values.append(float(method._cost(mean, log_variance, look=look)))
+            look = method.looked(batch.image, batch.mask, prior=prior, world=batch.world)
+            mean, log_variance = method.inferred(look, batch.image)
+            values.append(float(method._cost(mean, log_variance, look=look, mask=look.mask)))
         assert values[1] < values[0] - 1e-3
 
     def test_a_prior_that_lies_nowhere_is_refused(self, learned: dict[str, Tensor]) -> None:

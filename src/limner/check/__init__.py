@@ -90,6 +90,7 @@ from limner.check.recipes import (
     wrong_setting,
 )
 from limner.check.training import (
+    adapts_nothing,
     another_recipe,
     checkpoint_damaged,
     checkpoint_of_another_method,
@@ -115,6 +116,7 @@ __all__ = [
     "Gridded",
     "InputError",
     "InputWarning",
+    "adapts_nothing",
     "affine",
     "affine_lost",
     "alignable",

@@ -10,7 +10,7 @@ import typer
 
 from limner import __version__, check
 from limner.cli.judging import check_paths, evaluate, report
-from limner.cli.learning import atlas, train
+from limner.cli.learning import adapt, atlas, train
 from limner.cli.segmenting import demo, segment
 from limner.cli.terminal import INTERRUPTED, MISUSED, fail
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, atlas, train, segment, evaluate, report):
+for command in (demo, atlas, train, adapt, segment, evaluate, report):
     app.command()(command)
 app.command("check")(check_paths)
 

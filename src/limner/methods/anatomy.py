@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
@@ -28,8 +28,10 @@ from limner.priors.neighbours import neighbour_messages
 from limner.priors.prior import PlacedPrior
 from limner.priors.shape import ShapeModel, ShapeOptions, divergence
 
-#: Size of the steps that improve a scan's code, and voxels of the scan that they look at.
-PACE, LOOKED_AT = 0.05, 60_000
+#: Size of the steps that improve a scan's code.
+PACE = 0.05
+#: Voxels of each scan that a step looks at, about: all of them change little but the time.
+LOOKED_AT = 50_000
 
 
 class AnatomyOptions(Settings):
@@ -73,22 +75,25 @@ class AnatomyOptions(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """What is known of a batch of scans before any code: N voxels of their masks.
+class Look:
+    """What is known of a batch of scans before any code, at the N voxels of their masks.
 
     Args:
         mask: (B, *S).
         world: (B, D+1, D+1) to the atlas's world.
         location: (N, K) nats, log p(class | place).
         evidence: (N, K) nats, log p(class, value | place).
-        every: one in so many of the scans' voxels.
     """
 
     mask: Tensor
     world: Tensor
     location: Tensor
     evidence: Tensor
-    every: int = 1
+
+    def thinned(self, kept: Tensor) -> Look:
+        """Return a look at fewer voxels (B, *S), all of them in the mask."""
+        rows = kept[self.mask]
+        return Look(kept, self.world, self.location[rows], self.evidence[rows])
 
 
 class Anatomy(Trainable):
@@ -143,13 +148,14 @@ class Anatomy(Trainable):
         """Return the terms of label maps: cross-entropy, and the code's divergence."""
         voxel = batch.world[:, :-1, :-1].norm(dim=1)
         labels, mask = deformed(batch.labels, batch.mask, voxel=voxel, by=self.options.deformation)
-        known = mask & (labels != IGNORE)
+        every = mask & (labels != IGNORE)
+        known = _some(every, LOOKED_AT)
         location = class_probability(prior.parts_within(known), prior.parts)
         mean, log_variance = self.shape.encoded(self.shape.gathered(_one_hot(labels, self.task.classes), batch.world))
         scores = self.shape.interpolated(self.shape.decoded(drawn(mean, log_variance)), mask=known, world=batch.world)
         lost = functional.cross_entropy(scores + location.log(), labels[known], reduction="none")
         fit = (self._weights(location, known) * lost).sum()
-        return {"fit": fit, "code": self._code_term(mean, log_variance, mask=known, world=batch.world)}
+        return {"fit": fit, "code": self._code_term(mean, log_variance, mask=every, world=batch.world)}
 
     def _image_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of an auto-encoder of images: half the squared error, and the code's divergence."""
@@ -161,19 +167,20 @@ class Anatomy(Trainable):
 
     def _scan_terms(self, batch: Batch, prior: PlacedPrior) -> dict[str, Tensor]:
         """Return the terms of scans: how badly their codes explain them, and the codes' divergence."""
-        look = self._looked(batch.image, batch.mask, prior=prior, world=batch.world, scans=list(scan_names(batch)))
+        look = self.looked(batch.image, batch.mask, prior=prior, world=batch.world, scans=list(scan_names(batch)))
         mean, log_variance = self._encoded(look, batch.image)
+        look = look.thinned(_some(look.mask, LOOKED_AT))
         scores = self.shape.interpolated(
             self.shape.decoded(drawn(mean, log_variance)), mask=look.mask, world=look.world
         )
-        labels = batch.labels[batch.mask] if self.options.labels == "learned" else None
+        labels = batch.labels[look.mask] if self.options.labels == "learned" else None
         exact = self.options.bound == "exact"
         lost = explanation(scores, location=look.location, evidence=look.evidence, exact=exact, labels=labels)
         if self.options.appearance == "linear":
             shares = log_shares(scores.detach() + look.evidence).exp()
-            self.linear.look(rows_within(batch.image, batch.mask), shares)
+            self.linear.look(rows_within(batch.image, look.mask), shares)
         fit = (self._weights(look.location.exp(), look.mask) * lost).sum()
-        return {"fit": fit, "code": self._code_term(mean, log_variance, mask=look.mask, world=look.world)}
+        return {"fit": fit, "code": self._code_term(mean, log_variance, mask=batch.mask, world=look.world)}
 
     def _weights(self, location: Tensor, mask: Tensor) -> Tensor:
         """Return (N,) weights of the mask's voxels, which sum to 1."""
@@ -212,19 +219,19 @@ class Anatomy(Trainable):
         if not isinstance(prior, DensePrior) or prior.world is None:
             raise check.prior_needed("anatomy")
         inside = torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
-        look = self._looked(image, inside, prior=prior, world=prior.world)
-        mean, log_variance = self._inferred(look, image)
-        look = self._ruled(look)
-        count, noise = self.options.samples, torch.Generator(image.device).manual_seed(0)
+        look = self.looked(image, inside, prior=prior, world=prior.world)
+        mean, log_variance = self.inferred(look, image)
+        codes = [mean]
+        if self.options.samples:
+            codes = sampled(mean, log_variance, count=self.options.samples)
         shares = torch.zeros_like(look.evidence)
-        for _ in range(max(1, count)):
-            draw = torch.randn(mean.shape, generator=noise, device=mean.device) if count else torch.zeros_like(mean)
-            shares += self._shares(mean + (log_variance / 2).exp() * draw, look) / max(1, count)
-        return self._swept(shares, look, prior=prior)
+        for code in codes:
+            shares += self.shares(code, look) / len(codes)
+        return self.swept(shares, look, prior=prior)
 
-    def _looked(
+    def looked(
         self, image: Tensor, mask: Tensor, *, prior: PlacedPrior, world: Tensor, scans: Sequence[Hashable] = ()
-    ) -> _Look:
+    ) -> Look:
         """Return what is known of scans before any code."""
         parts = prior.parts_within(mask)
         location, classes = class_probability(parts, prior.parts), self.task.classes
@@ -232,15 +239,7 @@ class Anatomy(Trainable):
             evidence = self._gaussians.evidence(image, mask, parts=parts, of=prior.parts, classes=classes, scans=scans)
         else:
             evidence = location.log() + self._linear_density(image, mask)
-        return _Look(mask, world, location.log(), evidence)
-
-    def _ruled(self, look: _Look) -> _Look:
-        """Return a look without classes that are too unlikely where they are, says the location prior."""
-        # The likeliest class stays, so that something does.
-        least = look.location.amax(1, keepdim=True).clamp_max(math.log(self.options.support or 1e-30))
-        wrong = look.location < least
-        location, evidence = (known.masked_fill(wrong, RULED_OUT) for known in (look.location, look.evidence))
-        return replace(look, location=location, evidence=evidence)
+        return Look(mask, world, location.log(), evidence)
 
     def _linear_density(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return (N, K) nats: log p(value | class) by means that all scans share."""
@@ -249,7 +248,7 @@ class Anatomy(Trainable):
         variances = noise_variance(image, mask).repeat_interleave(mask.flatten(1).sum(1), 0)
         return self.linear.log_density(rows_within(image, mask), variances[:, None])
 
-    def _encoded(self, look: _Look, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _encoded(self, look: Look, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log-variances (B, codes, Z) of scans, by an encoder."""
         if not self._reads:
             return self.seen.encoded(self.seen.gathered(image, look.world))
@@ -257,32 +256,35 @@ class Anatomy(Trainable):
             self.shape.gathered(spread(log_shares(look.evidence.detach()).exp_(), look.mask)[:, 1:], look.world)
         )
 
-    def _inferred(self, look: _Look, image: Tensor) -> tuple[Tensor, Tensor]:
+    def inferred(self, look: Look, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log-variances (B, codes, Z) of scans, by the encoder; the means are then improved."""
         with torch.no_grad():
             mean, log_variance = self._encoded(look, image)
-        few, mean = _thinned(look, LOOKED_AT), mean.requires_grad_()
+        few, mean = look.thinned(_every(look.mask, LOOKED_AT)), mean.requires_grad_()
         optimiser = torch.optim.Adam([mean], PACE)
         for _ in range(self.options.rounds):
             with torch.enable_grad():
-                (mean.grad,) = torch.autograd.grad(self._cost(mean, log_variance, look=few), [mean])
+                (mean.grad,) = torch.autograd.grad(self._cost(mean, log_variance, look=few, mask=look.mask), [mean])
             optimiser.step()
         return mean.detach(), log_variance
 
-    def _cost(self, mean: Tensor, log_variance: Tensor, *, look: _Look) -> Tensor:
-        """Return how badly codes explain scans, nats per voxel: their divergence counts for all voxels there are."""
+    def _cost(self, mean: Tensor, log_variance: Tensor, *, look: Look, mask: Tensor) -> Tensor:
+        """Return how badly codes explain a look at scans, nats per voxel; their divergence counts for all of a mask."""
         scores = self.shape.interpolated(self.shape.decoded(mean), mask=look.mask, world=look.world)
         lost = explanation(scores, location=look.location, evidence=look.evidence)
-        code = self._code_term(mean, log_variance, mask=look.mask, world=look.world) / look.every
-        return (per_scan(look.mask) * lost).sum() + code
+        return (per_scan(look.mask) * lost).sum() + self._code_term(mean, log_variance, mask=mask, world=look.world)
 
-    def _shares(self, code: Tensor, look: _Look) -> Tensor:
+    def shares(self, code: Tensor, look: Look) -> Tensor:
         """Return (N, K) probabilities of the classes, given codes (B, codes, Z)."""
         scores = self.shape.interpolated(self.shape.decoded(code), mask=look.mask, world=look.world)
-        known = look.evidence if self.options.answer == "posterior" else look.location
-        return log_shares(scores + known).exp_()
+        scores += look.evidence if self.options.answer == "posterior" else look.location
+        if self.options.support > 0:
+            # The likeliest class stays, so that something does.
+            least = look.location.amax(1, keepdim=True).clamp_max(math.log(self.options.support))
+            scores.masked_fill_(look.location < least, RULED_OUT)
+        return log_shares(scores).exp_()
 
-    def _swept(self, shares: Tensor, look: _Look, *, prior: PlacedPrior) -> Tensor:
+    def swept(self, shares: Tensor, look: Look, *, prior: PlacedPrior) -> Tensor:
         """Return (B, K, *S) probabilities that the neighbours were asked about, given those without them, (N, K)."""
         found, own = spread(shares, look.mask), shares.log()
         if prior.neighbours is None or self.options.answer == "decoder":
@@ -298,13 +300,23 @@ def _one_hot(labels: Tensor, classes: int) -> Tensor:
     return functional.one_hot(labels.clamp_min(0), classes)[..., 1:].movedim(-1, 1).float()
 
 
-def _thinned(look: _Look, voxels: int) -> _Look:
-    """Return a look at about so many of the voxels of each scan."""
-    most = int(look.mask.flatten(1).sum(1).max())
-    every = max(1, most // voxels)
-    if every == 1:
-        return look
-    kept = torch.arange(len(look.location), device=look.location.device) % every == 0
-    mask = torch.zeros_like(look.mask)
-    mask[look.mask] = kept
-    return _Look(mask, look.world, look.location[kept], look.evidence[kept], every)
+def sampled(mean: Tensor, log_variance: Tensor, *, count: int, seed: int = 0) -> list[Tensor]:
+    """Return samples of codes (B, codes, Z), the same every time."""
+    noise = torch.Generator(mean.device).manual_seed(seed)
+    draws = torch.randn(count, *mean.shape, generator=noise, device=mean.device)
+    return list(mean + (log_variance / 2).exp() * draws)
+
+
+def _some(mask: Tensor, voxels: int) -> Tensor:
+    """Return a mask of about so many voxels of each scan's mask (B, *S), drawn by torch's generator."""
+    share = voxels / mask.flatten(1).sum(1).clamp_min(1)
+    if (share >= 1).all():
+        return mask
+    return mask & (torch.rand(mask.shape, device=mask.device) < share.view(-1, *[1] * (mask.ndim - 1)))
+
+
+def _every(mask: Tensor, voxels: int) -> Tensor:
+    """Return a mask of about so many voxels of each scan's mask (B, *S), evenly spread."""
+    ranks = mask.flatten(1).cumsum(1).view(mask.shape)
+    steps = (mask.flatten(1).sum(1) // voxels).clamp_min(1).view(-1, *[1] * (mask.ndim - 1))
+    return mask & (ranks % steps == 0)
