@@ -44,7 +44,14 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.labels_alone(Path("out.nii.gz")),
+        lambda: check.draws_nothing("sae"),
+        (
+            "method 'sae' draws no samples; expected a model of anatomy for --samples: leave it out, or give such a "
+            "--model"
+        ),
+    ),
+    (
+        lambda: check.labels_alone(Path("out.nii.gz"), "--posteriors"),
         "output 'out.nii.gz' is one file but --posteriors writes several; expected a folder: choose another -o",
     ),
     (

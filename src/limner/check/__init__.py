@@ -58,7 +58,14 @@ from limner.check.files import (
 )
 from limner.check.geometry import Gridded, affine, orientation, same_grid
 from limner.check.labels import table, unknown_id, unknown_labels, unknown_structure
-from limner.check.models import labels_alone, model_channels, model_dimensions, run_metrics, same_structures
+from limner.check.models import (
+    draws_nothing,
+    labels_alone,
+    model_channels,
+    model_dimensions,
+    run_metrics,
+    same_structures,
+)
 from limner.check.priors import (
     alignable,
     class_count,
@@ -132,6 +139,7 @@ __all__ = [
     "class_count",
     "class_indices",
     "crop_axes",
+    "draws_nothing",
     "existing_file",
     "finite",
     "found_orientation",

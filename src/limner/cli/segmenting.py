@@ -52,6 +52,7 @@ def segment(
     ] = None,
     outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
+    samples: Annotated[int, typer.Option(min=0, help="Labels to draw beside the likeliest, by a model that can.")] = 0,
 ) -> None:
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model."""
     paths = expanded(scans)
@@ -66,6 +67,7 @@ def segment(
         mask=mask,
         orientation=orientation,
         posteriors=posteriors,
+        samples=samples,
     )
     cases = _segmented(paths, out, prior=prior, model=model, options=chosen)
     if out.is_dir():

@@ -39,6 +39,7 @@ CITATIONS = {
         "Van Leemput K et al. Automated model-based tissue classification of MR images of the brain. IEEE TMI 1999.",
         "Yu E et al. An auto-encoder strategy for adaptive image segmentation. MIDL 2020 (neighbour prior).",
     ),
+    "anatomy": ("Dalca AV et al. Anatomical priors in CNNs for unsupervised biomedical segmentation. CVPR 2018.",),
     "sae": ("Yu E et al. An auto-encoder strategy for adaptive image segmentation. MIDL 2020.",),
 }
 
@@ -84,6 +85,7 @@ class Options:
         mask: where the one scan's brain is.
         orientation: of scans whose files do not say.
         posteriors: whether to write NAME_posteriors, a folder of the structures' probabilities.
+        samples: to draw and write into NAME_samples, a folder, by a model that can.
     """
 
     method: Mixture = field(default_factory=Mixture)
@@ -91,6 +93,7 @@ class Options:
     mask: Path | None = None
     orientation: str | None = None
     posteriors: bool = False
+    samples: int = 0
 
 
 def segment_scans(
@@ -122,8 +125,8 @@ def segment_scans(
     work = _Work.begun(prior, model, options=options)
     if is_volume(out) and not out.is_dir():
         check.one_file(scans, out)
-        if options.posteriors:
-            raise check.labels_alone(out)
+        if options.posteriors or options.samples:
+            raise check.labels_alone(out, "--posteriors" if options.posteriors else "--samples")
         _make_folder(out.parent)
         found = work.segmented(scans[0], progress=lambda step: progress(out.name, step))
         save_volume(found.labels, out)
@@ -156,6 +159,8 @@ class _Work:
     def begun(cls, prior: Path | None, model: Path | None, *, options: Options) -> _Work:
         """Load prior and model, and see to it that they suit each other."""
         method = _on_device(load_model(model)) if model else options.method
+        if options.samples:
+            _draw(method, options.samples)
         atlas = None if model and not prior else load_prior(prior or SHIPPED)
         home = prior or (model / PRIOR if model else SHIPPED)
         facts = _facts(options, approach(method, atlas), model=model, prior=home)
@@ -186,6 +191,18 @@ def _facts(options: Options, how: Approach, *, model: Path | None, prior: Path) 
         "options": {key: value for key, value in asdict(options).items() if not (model and key == "method")},
         "table": how.table.as_dict(),
     }
+
+
+def _draw(method: Mixture | Model, count: int) -> None:
+    """Let a model draw samples.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    chosen = method.method.options if isinstance(method, Model) else None
+    if chosen is None or "samples" not in type(chosen).model_fields:
+        raise check.draws_nothing(method.name if isinstance(method, Model) else MIXTURE)
+    method.method.options = chosen.model_copy(update={"samples": count})  # type: ignore[union-attr]
 
 
 def _on_device(model: Model) -> Model:
@@ -229,6 +246,8 @@ class _Run:
         labels, uncertainty = (f"{case.name}_{kind}{ending}" for kind in ("labels", "uncertainty"))
         folder = self.out / f"{case.name}_posteriors"
         maps = {folder / f"{name.replace(' ', '-')}{ending}": volume for name, volume in found.posteriors.items()}
+        drawn = self.out / f"{case.name}_samples"
+        maps |= {drawn / f"{name}{ending}": volume for name, volume in found.samples.items()}
         mask = f"{case.name}_mask{ending}" if found.mask else ""
         if found.mask:
             maps[self.out / mask] = found.mask

@@ -51,7 +51,7 @@ class AnatomyOptions(Settings):
         cube: edge, mm, of the cubes whose voxels count as one against the code: neighbours know the same.
         deformation: how label maps are moved and bent while shape is learned.
         rounds: steps that go on from the encoder's code when a scan is segmented.
-        samples: codes that a segmentation is the mean of; 0 takes the code's mean.
+        samples: segmentations that are drawn of a scan beside the likeliest, to tell what is open.
         answer: "posterior", decoder times likelihood, or "decoder" alone, as published.
         support: classes less likely than this at a place, says the location prior, are ruled out there.
         sweeps: mean-field sweeps of the neighbours when a scan is segmented.
@@ -216,18 +216,36 @@ class Anatomy(Trainable):
         Raises:
             InputError: without a prior.
         """
+        known, look = self._seen(image, prior, mask=mask)
+        mean, _ = self.inferred(look, image)
+        return self.swept(self.shares(mean, look), look, prior=known)
+
+    def samples(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield segmentations (B, K, *S) given samples of the code, the same every time.
+
+        Neighbours have no say: they change little and would take most of the time.
+
+        Args:
+            image: (B, C, *S), standardised as in a batch.
+            prior: on the same voxels, and where they lie in the atlas's world.
+            mask: (B, *S) bool, what is to be segmented.
+
+        Raises:
+            InputError: without a prior.
+        """
+        _, look = self._seen(image, prior, mask=mask)
+        mean, log_variance = self.inferred(look, image)
+        noise = torch.Generator(mean.device).manual_seed(0)
+        for _ in range(self.options.samples):
+            draw = torch.randn(mean.shape, generator=noise, device=mean.device)
+            yield spread(self.shares(mean + (log_variance / 2).exp() * draw, look), look.mask)
+
+    def _seen(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None) -> tuple[DensePrior, Look]:
+        """Return the prior and a look at scans that are to be segmented."""
         if not isinstance(prior, DensePrior) or prior.world is None:
             raise check.prior_needed("anatomy")
         inside = torch.ones_like(image[:, 0], dtype=torch.bool) if mask is None else mask
-        look = self.looked(image, inside, prior=prior, world=prior.world)
-        mean, log_variance = self.inferred(look, image)
-        codes = [mean]
-        if self.options.samples:
-            codes = sampled(mean, log_variance, count=self.options.samples)
-        shares = torch.zeros_like(look.evidence)
-        for code in codes:
-            shares += self.shares(code, look) / len(codes)
-        return self.swept(shares, look, prior=prior)
+        return prior, self.looked(image, inside, prior=prior, world=prior.world)
 
     def looked(
         self, image: Tensor, mask: Tensor, *, prior: PlacedPrior, world: Tensor, scans: Sequence[Hashable] = ()
@@ -298,13 +316,6 @@ class Anatomy(Trainable):
 def _one_hot(labels: Tensor, classes: int) -> Tensor:
     """Return (B, K-1, *S), the classes but the background of labels (B, *S); nothing where nobody labelled."""
     return functional.one_hot(labels.clamp_min(0), classes)[..., 1:].movedim(-1, 1).float()
-
-
-def sampled(mean: Tensor, log_variance: Tensor, *, count: int, seed: int = 0) -> list[Tensor]:
-    """Return samples of codes (B, codes, Z), the same every time."""
-    noise = torch.Generator(mean.device).manual_seed(seed)
-    draws = torch.randn(count, *mean.shape, generator=noise, device=mean.device)
-    return list(mean + (log_variance / 2).exp() * draws)
 
 
 def _some(mask: Tensor, voxels: int) -> Tensor:

@@ -94,6 +94,10 @@ class Trainable(nn.Module):
         """Return (B, K, *S) float32 probabilities; S is a multiple of the stride."""
         raise NotImplementedError
 
+    def samples(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Iterator[Tensor]:  # noqa: ARG002 -- most have none
+        """Yield segmentations that are all likely, (B, K, *S) probabilities each; none where a method draws none."""
+        return iter(())
+
     def segment(self, prediction: Tensor) -> Array:
         """Return the likeliest class of each voxel, (B, *S) int64."""
         return prediction.argmax(1).cpu().numpy()
