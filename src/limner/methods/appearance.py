@@ -27,10 +27,10 @@ SMALLEST_SD = 1e-2
 
 
 class ScanGaussians:
-    """The Gaussians of scans, fitted to each when it is first seen and then kept."""
+    """The Gaussians of scans, fitted to each when it is first seen and then kept, by name."""
 
     def __init__(self) -> None:
-        self._kept: dict[Hashable, Gaussians] = {}
+        self.kept: dict[Hashable, Gaussians] = {}
 
     @torch.no_grad()
     def evidence(
@@ -61,13 +61,13 @@ class ScanGaussians:
 
     def _fitted(self, scan: Hashable | None, values: Tensor, *, parts: Tensor, of: Parts) -> Gaussians:
         """Return the Gaussians of a scan or crop, which are kept if it has a name."""
-        if scan in self._kept:
-            return self._kept[scan]
+        if scan in self.kept:
+            return self.kept[scan]
         fitted = fit_to_parts(values, parts, of=of, settings=GaussianSettings(), voxels=FITTED_ON)
         if scan is not None:
-            if len(self._kept) == KEPT:
-                self._kept.clear()
-            self._kept[scan] = fitted
+            if len(self.kept) == KEPT:
+                self.kept.clear()
+            self.kept[scan] = fitted
         return fitted
 
 
