@@ -315,7 +315,8 @@ class Anatomy(Trainable):
 
 def _one_hot(labels: Tensor, classes: int) -> Tensor:
     """Return (B, K-1, *S), the classes but the background of labels (B, *S); nothing where nobody labelled."""
-    return functional.one_hot(labels.clamp_min(0), classes)[..., 1:].movedim(-1, 1).float()
+    found = torch.zeros(len(labels), classes, *labels.shape[1:], device=labels.device)
+    return found.scatter_(1, labels.clamp_min(0)[:, None], 1.0)[:, 1:]
 
 
 def _some(mask: Tensor, voxels: int) -> Tensor:

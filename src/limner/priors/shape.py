@@ -16,6 +16,7 @@ from torch.nn import functional
 from limner import check
 from limner.config import Settings
 from limner.networks.autoencoder import Bound, Decoder, Encoder
+from limner.networks.layers import MEAN
 from limner.networks.rows import rows_within
 from limner.priors.neighbours import NeighbourTable, neighbour_energy, neighbour_messages
 from limner.priors.prior import Parts, PlacedPrior
@@ -104,21 +105,23 @@ class ShapeModel(nn.Module):
         return maps if self.axis is None else maps.movedim(2 + self.axis, 1).flatten(0, 1)
 
     def gathered(self, values: Tensor, world: Tensor) -> Tensor:
-        """Return a scan's maps on the lattice, (B, C, *L): each voxel the mean of what it covers, 0 outside the scan.
+        """Return a scan's maps on the lattice, (B, C, *L), 0 outside the scan.
+
+        A voxel of the lattice that is larger than the scan's is the mean of about what it covers.
 
         Args:
             values: (B, C, *S).
             world: (B, D+1, D+1) from the scan's voxel indices to the atlas's world.
         """
-        finer = self.affine.clone()
-        finer[:-1, :-1] /= 2
-        finer[:-1, -1] -= finer[:-1, :-1].sum(1) / 2
-        steps = torch.linalg.inv(world) @ finer.to(world)
-        shape = tuple(2 * size for size in self.shape)
-        grid = _normalised_grid(steps, shape=shape, source=values.shape[2:]).to(values)
-        found = functional.grid_sample(values, grid, mode="bilinear", align_corners=True)
-        pool = functional.avg_pool3d if len(shape) == 3 else functional.avg_pool2d
-        return pool(found, 2)
+        sizes = world[0, :-1, :-1].norm(dim=0).tolist()
+        blocks = [max(1, round(self.options.spacing / size)) for size in sizes]
+        # From the indices of the blocks' centres to those of the scan.
+        coarser = torch.diag(world.new_tensor([*blocks, 1]))
+        coarser[:-1, -1] = (world.new_tensor(blocks) - 1) / 2
+        steps = torch.linalg.inv(world @ coarser) @ self.affine.to(world)
+        means = _means(values, blocks)
+        grid = _normalised_grid(steps, shape=self.shape, source=means.shape[2:]).to(means)
+        return functional.grid_sample(means, grid, align_corners=True)
 
     def interpolated(self, maps: Tensor, *, mask: Tensor, world: Tensor) -> Tensor:
         """Return the lattice's maps (B, K, *L) at the N voxels of a mask (B, *S): (N, K), linearly interpolated.
@@ -219,6 +222,13 @@ class ShapedPrior:
     def _factors(self) -> Tensor:
         """What each class's probability is multiplied by, of the scores' shape; the largest at a voxel is 1."""
         return (self.scores - self.scores.amax(self.axis, keepdim=True)).exp()
+
+
+def _means(values: Tensor, blocks: Sequence[int]) -> Tensor:
+    """Return the means of blocks of voxels of maps (B, C, *S), which go on beyond their end with nothing."""
+    ends = [(-size % block) for size, block in zip(values.shape[2:], blocks, strict=True)]
+    padding = [number for end in reversed(ends) for number in (0, end)]
+    return MEAN[len(blocks)](functional.pad(values, padding), tuple(blocks))
 
 
 def _normalised(places: Tensor, shape: Sequence[int]) -> Tensor:
