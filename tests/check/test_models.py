@@ -44,6 +44,13 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.prior_of_another_world("anatomy"),
+        (
+            "a model of 'anatomy' knows shapes where its own prior has them but another prior was given; expected "
+            "none: leave out --prior, or train a model with that prior"
+        ),
+    ),
+    (
         lambda: check.draws_nothing("sae"),
         (
             "method 'sae' draws no samples; expected a model of anatomy for --samples: leave it out, or give such a "

@@ -96,6 +96,11 @@ def test_samples_are_written_beside_the_labels(home: Path) -> None:
     assert 0 < (first.data != second.data).mean() < 0.5
 
 
+def test_a_shape_model_goes_with_its_own_prior_alone(home: Path) -> None:
+    with pytest.raises(InputError, match="knows shapes where its own prior has them"):
+        segment_scans([home / "scan.nii.gz"], home / "no", model=home / "anatomy", prior=home / "prior")
+
+
 def test_a_method_that_draws_nothing_is_refused(home: Path) -> None:
     for model, name in ((None, "mixture"),):
         with pytest.raises(InputError, match=f"method '{name}' draws no samples"):

@@ -63,6 +63,7 @@ from limner.check.models import (
     labels_alone,
     model_channels,
     model_dimensions,
+    prior_of_another_world,
     run_metrics,
     same_structures,
 )
@@ -188,6 +189,7 @@ __all__ = [
     "prior_missing",
     "prior_needed",
     "prior_occupied",
+    "prior_of_another_world",
     "prior_version",
     "run_exists",
     "run_metrics",

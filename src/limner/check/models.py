@@ -61,6 +61,14 @@ def labels_alone(out: Path, option: str) -> InputError:
     return InputError(f"output '{out}' is one file but {option} writes several; expected a folder: choose another -o")
 
 
+def prior_of_another_world(method: str) -> InputError:
+    """Word a prior that was given for a model whose knowledge lies in the world of its own."""
+    return InputError(
+        f"a model of '{method}' knows shapes where its own prior has them but another prior was given; expected none: "
+        "leave out --prior, or train a model with that prior"
+    )
+
+
 def draws_nothing(method: str) -> InputError:
     """Word samples that were asked for of a method that draws none."""
     return InputError(

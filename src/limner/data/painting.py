@@ -15,21 +15,25 @@ NOISE = 0.5
 NEAR = 6.0
 
 
-def painted(labels: Volume, table: LabelTable) -> Volume:
+def painted(labels: Volume, table: LabelTable, *, name: str = "label map") -> Volume:
     """Return an image of a label map as of a stripped scan: each tissue has its own intensity, and there is noise.
 
-    What the table does not know or ties to the background is 0, as all around a stripped brain, and so is the rest far
-    from any structure, such as the fluid about the spine.
+    What the table ties to the background is 0, as all around a stripped brain, and so is the rest far from any
+    structure, such as the fluid about the spine.
 
     Args:
         labels: ids.
         table: whose tissues are told apart.
+        name: of the map, for messages.
+
+    Raises:
+        InputError: for ids that the table does not know.
 
     Source: our own.
     """
     from scipy import ndimage
 
-    rows = table.rows(table.folded(labels.data))
+    rows = table.rows(labels.data, name)
     classes, tissues = table.structure_of[rows], table.tissue_of[rows]
     whole = len(table.structures) - (table.structures[-1] == REST)
     structures = (classes > 0) & (classes < whole)

@@ -166,9 +166,7 @@ def _scan(
     """Open a case and make it ready."""
     labels = open_volume(case.labels, kind="labels") if case.labels else None
     if labels and not case.images:
-        known = table or LabelTable.freesurfer()
-        labels = replace(labels, data=known.folded(labels.data))
-        images = [painted(labels, known)]
+        images = [painted(labels, table or LabelTable.freesurfer(), name=case.name)]
     else:
         images = [open_volume(path) for path in case.images]
     return prepared(

@@ -87,7 +87,7 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
     A prior that is given for a trained model takes the place of the model's own.
 
     Raises:
-        InputError: for a prior with other structures than the model.
+        InputError: for a prior with other structures than the model, or for a model that goes with its own alone.
     """
     if isinstance(method, Model):
         return _trained(method, prior)
@@ -102,6 +102,8 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
 def _trained(model: Model, prior: Atlas | None) -> Approach:
     """Return how to segment with a trained model."""
     atlas = prior or model.prior
+    if prior and model.method.worldly:
+        raise check.prior_of_another_world(model.name)
     if atlas:
         check.same_structures(atlas.table.structures, model.table.structures)
 

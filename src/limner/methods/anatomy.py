@@ -106,6 +106,7 @@ class Anatomy(Trainable):
 
     Options = AnatomyOptions
     local = False
+    worldly = True
     options: AnatomyOptions
 
     def __init__(self, task: Task, options: Settings) -> None:

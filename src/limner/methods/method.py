@@ -55,6 +55,8 @@ class Trainable(nn.Module):
     supervised: ClassVar[bool] = False
     #: Whether a voxel's prediction depends on what lies within `context` alone, so that a scan may be seen in pieces.
     local: ClassVar[bool] = True
+    #: Whether what it learned lies in the world of its prior, so that no other prior can take that one's place.
+    worldly: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__()
