@@ -99,7 +99,7 @@ def test_a_loaded_recipe_is_complete_and_saved_as_such(path: Path, tmp_path: Pat
 
 
 def test_recipes_are_offered() -> None:
-    assert {path.stem for path in RECIPES} >= {"anatomy", "sae", "sae-published", "supervised"}
+    assert {path.stem for path in RECIPES} >= {"anatomy", "anatomy-published", "sae", "sae-published", "supervised"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -123,6 +123,8 @@ def test_every_recipe_runs(path: Path, tmp_path: Path) -> None:
     # One step of each stage, at twice the voxel size: as many voxels as the head has.
     for number, stage in enumerate(load_recipe(path).stages):
         overrides += [f"stages.{number}.steps=1", f"stages.{number}.spacing={2 * (stage.spacing or 1)}"]
+    if load_recipe(path).method.name == "anatomy":
+        overrides += ["method.options.shape.shape=[32, 32, 32]", "method.options.shape.latent=8"]
     model = load_model(train(load_recipe(path, overrides=overrides), tmp_path / "run", progress=False))
     assert model.name == load_recipe(path).method.name
 

@@ -77,7 +77,8 @@ class Stage(Settings):
         accumulate: batches averaged into one step.
         crop: voxels along each axis, a random piece of the scan; the whole scan without it.
         spacing: voxel size, mm, to work at; the scans' own without it.
-        learning_rate: of Adam.
+        optimiser: "adam" or "adadelta".
+        learning_rate: of the optimiser; Adadelta's own is 1.
         weight_decay: decoupled from the gradient (AdamW).
         clip: largest norm of a player's gradient.
         schedule: how the learning rate goes on: constant, or down to 0 along half a cosine.
@@ -96,6 +97,7 @@ class Stage(Settings):
     accumulate: Count = 1
     crop: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
     spacing: Annotated[float, Field(gt=0)] | None = None
+    optimiser: Literal["adam", "adadelta"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] | None = None
