@@ -199,10 +199,12 @@ def _draw(method: Mixture | Model, count: int) -> None:
     Raises:
         InputError: if it cannot.
     """
-    chosen = method.method.options if isinstance(method, Model) else None
-    if chosen is None or "samples" not in type(chosen).model_fields:
-        raise check.draws_nothing(method.name if isinstance(method, Model) else MIXTURE)
-    method.method.options = chosen.model_copy(update={"samples": count})  # type: ignore[union-attr]
+    if not isinstance(method, Model):
+        raise check.draws_nothing(MIXTURE)
+    options = method.method.options
+    if "samples" not in type(options).model_fields:
+        raise check.draws_nothing(method.name)
+    method.method.options = options.model_copy(update={"samples": count})
 
 
 def _on_device(model: Model) -> Model:

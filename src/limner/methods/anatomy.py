@@ -201,6 +201,10 @@ class Anatomy(Trainable):
         share: Tensor = volume / self.options.cube**self.task.dimensions
         return share.clamp_max(1).float()
 
+    def adapting(self) -> AnatomyOptions:
+        """Return the options with which it goes on learning from scans without labels."""
+        return self.options.model_copy(update={"learns": "scans"})
+
     def after_step(self) -> None:
         """Learn the variances about linear means, which have no gradient."""
         if self.options.appearance == "linear":

@@ -89,6 +89,10 @@ class Trainable(nn.Module):
         """
         raise NotImplementedError
 
+    def adapting(self) -> Settings:
+        """Return the options with which it goes on learning from scans without labels."""
+        return self.options
+
     def after_step(self) -> None:
         """Do what follows a step of all players, such as a teacher's moving average."""
 

@@ -118,9 +118,7 @@ def drift(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
 
 def _recipe(source: Model, model: Path, *, cohort: Path, steps: int, rate: float) -> Recipe:
     """Return the recipe that goes on with a model."""
-    options = source.method.options.model_dump(mode="json", exclude_none=True)
-    if "learns" in options:
-        options["learns"] = "scans"
+    options = source.method.adapting().model_dump(mode="json", exclude_none=True)
     preparation = source.preparation
     stage = Stage(
         name="adapted",
