@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from contracts.heads import ANATOMY, PUBLISHED, Variant, agreement, lost, made, seen, stepped
+from contracts.heads import ANATOMY, PUBLISHED, VARIANTS, Variant, agreement, lost, made, seen, stepped
 from limner.check import InputError
 from limner.data.augmentation import Deformation
 from limner.data.batch import IGNORE, Batch
@@ -217,6 +217,18 @@ class TestSegmenting:
             mean, log_variance = method.inferred(look, batch.image)
             values.append(float(method._cost(mean, log_variance, look=look, mask=look.mask)))
         assert values[1] < values[0] - 1e-3
+
+    def test_other_methods_may_take_the_shaped_prior(self, learned: dict[str, Tensor]) -> None:
+        batch, prior = seen(2, 4)
+        method = self.method(learned, answer="decoder")
+        look = method.looked(batch.image, batch.mask, prior=prior, world=batch.world)
+        mean, _ = method.inferred(look, batch.image)
+        shaped = method.shaped(mean, prior)
+        found = shaped.log_probability().movedim(1, -1)[batch.mask].exp()
+        torch.testing.assert_close(found, method.shares(mean, look), atol=1e-5, rtol=1e-4)
+        sae = made(VARIANTS["sae"])
+        assert all(torch.isfinite(term) for term in lost(sae, batch, shaped).values())
+        assert sae.predict(batch.image, shaped, mask=batch.mask).shape == shaped.log_probability().shape
 
     def test_a_prior_that_lies_nowhere_is_refused(self, learned: dict[str, Tensor]) -> None:
         batch, prior = seen(4)

@@ -26,7 +26,7 @@ from limner.networks.rows import rows_within, spread
 from limner.priors.dense import DensePrior
 from limner.priors.neighbours import neighbour_messages
 from limner.priors.prior import PlacedPrior
-from limner.priors.shape import ShapeModel, ShapeOptions, divergence
+from limner.priors.shape import ShapedPrior, ShapeModel, ShapeOptions, divergence
 
 #: Size of the steps that improve a scan's code.
 PACE = 0.05
@@ -296,6 +296,18 @@ class Anatomy(Trainable):
         scores = self.shape.interpolated(self.shape.decoded(mean), mask=look.mask, world=look.world)
         lost = explanation(scores, location=look.location, evidence=look.evidence)
         return (per_scan(look.mask) * lost).sum() + self._code_term(mean, log_variance, mask=mask, world=look.world)
+
+    def shaped(self, code: Tensor, prior: DensePrior) -> ShapedPrior:
+        """Return a prior shaped by codes (B, codes, Z), for any method that takes a batch's prior.
+
+        Raises:
+            InputError: for a prior that lies nowhere.
+        """
+        if prior.world is None:
+            raise check.prior_needed("anatomy")
+        everywhere = torch.ones_like(prior.probability[:, 0], dtype=torch.bool)
+        rows = self.shape.interpolated(self.shape.decoded(code), mask=everywhere, world=prior.world)
+        return ShapedPrior(prior, rows.view(*everywhere.shape, -1).movedim(-1, 1), axis=1)
 
     def shares(self, code: Tensor, look: Look) -> Tensor:
         """Return (N, K) probabilities of the classes, given codes (B, codes, Z)."""
