@@ -39,12 +39,12 @@ class ShapeOptions(Settings):
         bound: how mean and log-variance of a code are bounded.
     """
 
-    shape: Annotated[tuple[Size, ...], Field(min_length=3, max_length=3)] = (40, 48, 48)
-    spacing: Annotated[float, Field(gt=0)] = 4.0
+    shape: Annotated[tuple[Size, ...], Field(min_length=3, max_length=3)] = (20, 24, 24)
+    spacing: Annotated[float, Field(gt=0)] = 8.0
     centre: Annotated[tuple[float, ...], Field(min_length=3, max_length=3)] = (1.0, -12.0, -12.0)
     slices: Literal["sagittal", "coronal", "axial"] | None = None
-    features: Annotated[tuple[Size, ...], Field(min_length=2)] = (16, 32, 32, 16)
-    latent: Size = 48
+    features: Annotated[tuple[Size, ...], Field(min_length=2)] = (16, 32, 16)
+    latent: Size = 32
     bound: Bound = "softsign"
 
     def affine(self, dimensions: int) -> np.ndarray:
