@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from limner import losses
-from limner.losses import RULED_OUT, cross_entropy, free_energy, log_shares, soft_dice
+from limner.losses import RULED_OUT, cross_entropy, explanation, free_energy, log_shares, soft_dice
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -145,3 +147,40 @@ def test_soft_dice_of_background_alone_is_nothing() -> None:
     (gradient,) = torch.autograd.grad(found, scores)
     assert found.item() == 0
     assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@given(seed=SEEDS)
+def test_a_voxel_is_explained_as_the_formulas_say(exact: bool, seed: int) -> None:
+    """The slow twin goes voxel by voxel and class by class."""
+    scores, location, density = (
+        drawn(6, 4, seed=seed),
+        drawn(6, 4, seed=seed + 1).log_softmax(1),
+        drawn(6, 4, seed=seed + 2),
+    )
+    labels = torch.tensor([-1, 2, -1, 0, -1, 3])
+    expected = []
+    for voxel in range(6):
+        weights = [float((scores[voxel, k] + location[voxel, k]).exp()) for k in range(4)]
+        shares = [weight / sum(weights) for weight in weights]
+        likelihood = [float(density[voxel, k].exp()) for k in range(4)]
+        if labels[voxel] >= 0:
+            value = -math.log(shares[labels[voxel]] * likelihood[labels[voxel]])
+        elif exact:
+            value = -math.log(sum(share * one for share, one in zip(shares, likelihood, strict=True)))
+        else:
+            value = -sum(share * math.log(one) for share, one in zip(shares, likelihood, strict=True))
+        expected.append(value)
+    known = {"location": location, "evidence": location + density, "exact": exact}
+    found = explanation(
+        scores.float(), **{k: v.float() if isinstance(v, Tensor) else v for k, v in known.items()}, labels=labels
+    )
+    torch.testing.assert_close(found.double(), torch.tensor(expected).double(), rtol=1e-5, atol=1e-5)
+    ignored = explanation(scores, **known)
+    torch.testing.assert_close(ignored[labels < 0], torch.tensor(expected).double()[labels < 0])
+
+
+def test_the_exact_likelihood_is_never_below_its_bound() -> None:
+    scores, location = drawn(500, 5), drawn(500, 5, seed=1).log_softmax(1)
+    known = {"location": location, "evidence": location + drawn(500, 5, seed=2)}
+    assert (explanation(scores, **known) <= explanation(scores, **known, exact=False) + 1e-9).all()

@@ -70,6 +70,36 @@ class _FreeEnergy(torch.autograd.Function):
         return gradient, None
 
 
+def explanation(
+    scores: Tensor, *, location: Tensor, evidence: Tensor, exact: bool = True, labels: Tensor | None = None
+) -> Tensor:
+    """Return minus the log-likelihood of each voxel's value given a shape, (N,) nats.
+
+    With f = softmax(scores + location), it is -ln sum_k f_k p(value | k), or its Jensen bound, minus the mean of
+    ln p(value | k) under f; where somebody labelled the voxel, it is -ln f_label p(value | label).
+
+    Args:
+        scores: (N, K) of the shape model.
+        location: (N, K) nats, log p(class | place).
+        evidence: (N, K) nats, log p(class, value | place).
+        exact: whether to take the logarithm of the sum.
+        labels: (N,) int64 class indices, negative where nobody labelled.
+
+    Source: Dalca et al. 2018, eqs. 12 and 14 with the square and the variance's logarithm that print lost; the exact
+    form is our own.
+    """
+    prior = scores + location
+    total = prior.logsumexp(1)
+    if exact:
+        found = total - (scores + evidence).logsumexp(1)
+    else:
+        found = -((prior - total[:, None]).exp() * (evidence - location)).sum(1)
+    if labels is None:
+        return found
+    joint = (scores + evidence).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return torch.where(labels < 0, found, total - joint)
+
+
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Return the mean of -ln p(label) over voxels, nats; 0, with gradients of 0, if there are none.
 

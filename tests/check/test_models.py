@@ -44,7 +44,21 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.labels_alone(Path("out.nii.gz")),
+        lambda: check.prior_of_another_world("anatomy"),
+        (
+            "a model of 'anatomy' knows shapes where its own prior has them but another prior was given; expected "
+            "none: leave out --prior, or train a model with that prior"
+        ),
+    ),
+    (
+        lambda: check.draws_nothing("sae"),
+        (
+            "method 'sae' draws no samples; expected a model of anatomy for --samples: leave it out, or give such a "
+            "--model"
+        ),
+    ),
+    (
+        lambda: check.labels_alone(Path("out.nii.gz"), "--posteriors"),
         "output 'out.nii.gz' is one file but --posteriors writes several; expected a folder: choose another -o",
     ),
     (

@@ -98,6 +98,13 @@ REFUSED = [
         ("prior 'priors/head' is damaged (cut short); expected the files as `limner atlas` wrote them: build it again"),
     ),
     (
+        lambda: check.lattice_divides((48, 42), 8),
+        (
+            "the shape model's lattice has 42 voxels along an axis but its networks divide it by 8; "
+            "expected a multiple of 8: change method.options.shape.shape, or give fewer features"
+        ),
+    ),
+    (
         lambda: check.prior_damaged(PRIOR, EOFError()),
         "prior 'priors/head' is damaged (EOFError); expected the files as `limner atlas` wrote them: build it again",
     ),
@@ -121,6 +128,7 @@ def test_sound_priors_pass() -> None:
     check.pair_counts(np.zeros((2, 2)), 0.5)
     check.class_indices(np.array([[0, 13]]), 14)
     check.class_count(14, 14, name="q")
+    check.lattice_divides((48, 40), 8)
     check.labelled(1, "map-03")
     check.structures_missing([], 16)
     check.alignable(1, ["map-01", "map-02"], smallest=50)

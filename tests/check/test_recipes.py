@@ -30,6 +30,13 @@ REFUSED = [
         "'recipes/sae.toml' has the unknown setting options.a; expected none there: correct the name",
     ),
     (
+        lambda: check.stage_data("shape", "maps", given=None),
+        (
+            "stage 'shape' learns from maps but data.maps is not given; expected their folder: add it to the file, or "
+            "--set data.maps=FOLDER"
+        ),
+    ),
+    (
         lambda: check.missing_setting(RECIPE, "data.scans"),
         (
             "'recipes/sae.toml' lacks the setting data.scans; expected a value: "

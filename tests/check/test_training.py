@@ -18,6 +18,13 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.adapts_nothing("supervised", ["anatomy", "sae"]),
+        (
+            "method 'supervised' learns from labels alone, and cannot be adapted to scans without them; expected a "
+            "model of anatomy or sae: give such a model, or go on with `limner train --from`"
+        ),
+    ),
+    (
         lambda: check.checkpoint_damaged(CHECKPOINT, "file is\ntoo short"),
         (
             "checkpoint 'fine.00000040.safetensors' is damaged (file is too short); expected the file as "

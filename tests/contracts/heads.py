@@ -22,29 +22,45 @@ from limner.space import Grid
 VOXEL = 6.5
 SIZE = 16
 FEATURES = (8, 12, 16)
-UNET = {"network": {"kind": "unet", "features": FEATURES}}
+PYRAMID, UNET = ({"network": {"kind": kind, "features": FEATURES}} for kind in ("pyramid", "unet"))
+SHAPE = {"shape": (16, 16, 16), "spacing": VOXEL, "centre": (0.0, 0.0, 0.0), "features": FEATURES, "latent": 8}
+#: Methods without labels learn the prior first.
+SAE = {"first": {"data_weight": 0.0}}
+ANATOMY = {"shape": SHAPE}
+PUBLISHED = {
+    "shape": SHAPE | {"slices": "coronal"},
+    "sees": "image",
+    "appearance": "linear",
+    "bound": "jensen",
+    "answer": "decoder",
+}
+SHAPE_FIRST = {"first": {"learns": "shape"}}
 
 
 @dataclass(frozen=True)
 class Variant:
     """A method of METHODS as a recipe may ask for it.
 
-    Its gain is the share of a head's voxels that it labels right, at least, and the prior alone does not.
+    It may have to learn something `first`, by other options. Its gain is the share of a head's voxels that it labels
+    right, at least, and the prior alone does not.
     """
 
     method: str
     options: dict[str, Any] = field(default_factory=dict)
     gain: float = 0.2
+    first: dict[str, Any] | None = None
 
 
 VARIANTS = {
-    "sae": Variant("sae"),
-    "sae with a decoder": Variant("sae", {"likelihood": "decoder"}, gain=0.02),
-    "sae with the published network": Variant("sae", UNET),
-    "sae that is told the place": Variant("sae", {"location": 0.5, "balance": 0.5}),
-    "supervised": Variant("supervised", gain=0.25),
+    "sae": Variant("sae", PYRAMID, **SAE),
+    "sae with a decoder": Variant("sae", PYRAMID | {"likelihood": "decoder"}, gain=0.02, **SAE),
+    "sae with the published network": Variant("sae", UNET, **SAE),
+    "sae that is told the place": Variant("sae", PYRAMID | {"location": 0.5, "balance": 0.5}, **SAE),
+    "supervised": Variant("supervised", PYRAMID, gain=0.25),
     "supervised with the published network": Variant("supervised", UNET, gain=0.25),
-    "supervised that is told the place": Variant("supervised", {"location": 0.5}, gain=0.25),
+    "supervised that is told the place": Variant("supervised", PYRAMID | {"location": 0.5}, gain=0.25),
+    "anatomy": Variant("anatomy", ANATOMY | {"rounds": 3}, **SHAPE_FIRST),
+    "anatomy as published": Variant("anatomy", ANATOMY | PUBLISHED, gain=0.05, **SHAPE_FIRST),
 }
 
 
@@ -69,11 +85,12 @@ def seen(*people: int, dimensions: int = 3, channels: int = 1) -> tuple[Batch, D
     if dimensions == 2:
         image, labels, maps = (values[..., SIZE // 2] for values in (image, labels, maps))
     mask = labels > 0
+    places = [*range(dimensions), 3]
+    world = torch.from_numpy(grid().affine[np.ix_(places, places)]).repeat(len(people), 1, 1)
     names = tuple(f"person {number}" for number in people)
-    world = torch.eye(dimensions + 1, dtype=torch.float64).repeat(len(people), 1, 1)
     present = torch.zeros(len(people), 0, dtype=torch.int64)
     batch = Batch(_standardised(image, mask), labels, present, mask, world, names)
-    return batch, DensePrior(atlas().parts, maps, atlas().neighbours)
+    return batch, DensePrior(atlas().parts, maps, atlas().neighbours, world=world)
 
 
 def _person(number: int, *, channels: int) -> tuple[Tensor, Tensor]:
@@ -97,11 +114,21 @@ def _standardised(image: Tensor, mask: Tensor) -> Tensor:
 def made(variant: Variant, *, dimensions: int = 3, channels: int = 1, seed: int = 0, **options: Any) -> Trainable:
     """A method whose weights are those of the seed."""
     kind = method_class(variant.method)
-    chosen = kind.Options(**({"network": {"features": FEATURES}} | variant.options | options))
+    chosen = kind.Options(**(variant.options | options))
     task = Task(channels, len(atlas().table.structures), dimensions)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return kind(task, chosen)
+
+
+def begun(variant: Variant, batch: Batch, prior: DensePrior, *, dimensions: int = 3, **options: Any) -> Trainable:
+    """A method that has learned on a batch what it has to learn first, if anything."""
+    method = made(variant, dimensions=dimensions, **options)
+    if variant.first:
+        before = made(variant, dimensions=dimensions, **variant.first)
+        stepped(before, batch, prior, steps=30)
+        method.load_state_dict(before.state_dict())
+    return method
 
 
 def lost(method: Trainable, batch: Batch, prior: DensePrior, *, seed: int = 0) -> dict[str, Tensor]:

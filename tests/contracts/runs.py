@@ -37,12 +37,15 @@ class Heads:
         return seen(*[case_at(place, cases=5, seed=0) for place in places])
 
 
-def trained(fabric: Fabric, folder: Path, *, variant: str, batch: int = 1, end: int | None = None) -> dict[str, Tensor]:
+def trained(
+    fabric: Fabric, folder: Path, *, variant: str, batch: int = 1, end: int | None = None, optimiser: str = "adam"
+) -> dict[str, Tensor]:
     """Train a method in this process, and return its weights; the power goes before step `end`."""
     method = made(VARIANTS[variant], seed=fabric.global_rank)
     loader = Heads(batch=batch, process=(fabric.global_rank, fabric.world_size), end=end)
     folder.mkdir(exist_ok=True)
-    fit(method, loader, stage=STAGE, fabric=fabric, folder=folder, log=Log(None))
+    stage = STAGE.model_copy(update={"optimiser": optimiser})
+    fit(method, loader, stage=stage, fabric=fabric, folder=folder, log=Log(None))
     return method.state_dict()
 
 

@@ -9,7 +9,7 @@ import pytest
 import dicoms
 from folders import touched
 from limner.check import InputError, InputWarning
-from limner.data.cohort import Case, find_cases, read_cohort, split
+from limner.data.cohort import Case, find_cases, read_cohort, read_maps, split
 from tiny import image
 
 
@@ -178,3 +178,14 @@ def test_a_series_in_a_table(tmp_path: Path) -> None:
     dicoms.written(tmp_path / "study", image(), series=4)
     listed = table(tmp_path, "image\nstudy#3\nstudy#4\n")
     assert [case.name for case in find_cases([listed])] == ["study_3", "study_4"]
+
+
+def test_label_maps_alone_are_cases_without_images(tmp_path: Path) -> None:
+    touched(tmp_path, "b.nii.gz", "a_labels.mgz", "table.tsv")
+    assert read_maps(tmp_path) == (
+        Case("a_labels", (), labels=tmp_path / "a_labels.mgz"),
+        Case("b", (), labels=tmp_path / "b.nii.gz"),
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        read_maps(tmp_path / "empty")

@@ -208,3 +208,19 @@ def test_a_failed_scan_leaves_nothing(tmp_path: Path, table: LabelTable, cases: 
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(InputError, match="cannot be written"):
         kept.prepared(cases[0])
+
+
+def test_a_label_map_is_placed_as_a_scan_of_it_would_be(tmp_path: Path, table: LabelTable, atlas: Atlas) -> None:
+    path = tmp_path / "map.nii.gz"
+    save_volume(tiny.labels(), path)
+    place = Counting(aside)
+    kept = store(tmp_path, table, prior=atlas, place=place)
+    found = kept.prepared(Case("map", (), labels=path))
+    (scan,) = place.asked
+    np.testing.assert_array_equal(scan.mask, found.mask)
+    np.testing.assert_array_equal(found.labels > 0, found.mask)
+    assert scan.image.shape[0] == 1
+    means = [scan.image[0][torch.from_numpy(found.labels == label)].mean() for label in (1, 2, 3)]
+    np.testing.assert_allclose(np.diff(means), 1, atol=0.1)
+    kept.prepared(Case("map", (), labels=path))
+    assert len(place.asked) == 1

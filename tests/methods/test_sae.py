@@ -291,10 +291,10 @@ def test_fitting_on_a_part_of_the_voxels_changes_little(monkeypatch: pytest.Monk
     batch, prior = seen(1)
     means = []
     for voxels in (4096, 400):
-        monkeypatch.setattr("limner.methods.sae.FITTED_ON", voxels)
+        monkeypatch.setattr("limner.methods.appearance.FITTED_ON", voxels)
         method = made(VARIANTS["sae"])
         lost(method, batch, prior)
-        (gaussians,) = method._gaussians.values()
+        (gaussians,) = method._gaussians.kept.values()
         means.append(gaussians.means)
     torch.testing.assert_close(means[1], means[0], atol=0.1, rtol=0)
     assert not torch.equal(means[1], means[0])

@@ -12,7 +12,7 @@ from limner.files import save_volume
 from limner.methods.storage import load_model
 from limner.training.recipe import Recipe, load_recipe
 from limner.training.run import train
-from tiny import furnish, image
+from tiny import furnish, image, labels
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 WRITTEN = """
@@ -65,13 +65,21 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.name=a/b", "expected text of letters, digits, '-' and '_'"),
         ("stages.fine.steps=0", "sets stages[1].steps to 0; expected a number of at least 1"),
         ("stages.fine.crop=[16]", "sets stages[1].crop to [16]; expected at least 2 values"),
-        ("stages.fine.stesp=1", "has the unknown setting stages[1].stesp; expected one of name, steps, batch"),
+        ("stages.fine.stesp=1", "has the unknown setting stages[1].stesp; expected one of name, data, steps, batch"),
         ("precision=16", "sets precision to 16; expected 'auto', '32' or 'bf16'"),
         ("device=gpu", "sets device to 'gpu'; expected 'auto', 'cpu' or 'cuda'"),
         ("data.validation=1", "sets data.validation to 1; expected a number below 1"),
-        ("data.scans=", "lacks the setting data.scans"),
-        ("method.name=superviced", "method 'superviced' is not known; expected one of mixture, sae, supervised: did"),
-        ("method.name=mixture", "method 'mixture' has nothing to train; expected one of sae, supervised"),
+        (
+            "data.scans=",
+            "stage 'coarse' learns from scans but data.scans is not given; expected their folder: add it to",
+        ),
+        ("stages.fine.data=maps", "stage 'fine' learns from maps but data.maps is not given"),
+        ("stages.fine.data=heads", "sets stages[1].data to 'heads'; expected 'scans' or 'maps'"),
+        (
+            "method.name=superviced",
+            "method 'superviced' is not known; expected one of anatomy, mixture, sae, supervised: did",
+        ),
+        ("method.name=mixture", "method 'mixture' has nothing to train; expected one of anatomy, sae, supervised"),
         ("method.options.zzz=1", "has the unknown setting method.options.zzz; expected one of"),
         ("stages.fine.options.zzz=1", "has the unknown setting stages[1].options.zzz; expected one of"),
     ],
@@ -91,7 +99,7 @@ def test_a_loaded_recipe_is_complete_and_saved_as_such(path: Path, tmp_path: Pat
 
 
 def test_recipes_are_offered() -> None:
-    assert {path.stem for path in RECIPES} >= {"sae", "sae-published", "supervised"}
+    assert {path.stem for path in RECIPES} >= {"anatomy", "anatomy-published", "sae", "sae-published", "supervised"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -108,10 +116,15 @@ def test_every_recipe_runs(path: Path, tmp_path: Path) -> None:
         "image,labels,person\nscan.nii.gz,map.nii.gz,ann\nsecond.nii.gz,map.nii.gz,bob\n"
     )
     save_volume(image(seed=1), tmp_path / "second.nii.gz")
-    overrides = [f"prior={tmp_path / 'prior'}", f"data.scans={tmp_path / 'scans.csv'}"]
+    (tmp_path / "maps").mkdir()
+    save_volume(labels(), tmp_path / "maps" / "one.nii.gz")
+    (home, folder) = (f"{key}={tmp_path / name}" for key, name in (("prior", "prior"), ("data.maps", "maps")))
+    overrides = [home, folder, f"data.scans={tmp_path / 'scans.csv'}"]
     # One step of each stage, at twice the voxel size: as many voxels as the head has.
     for number, stage in enumerate(load_recipe(path).stages):
         overrides += [f"stages.{number}.steps=1", f"stages.{number}.spacing={2 * (stage.spacing or 1)}"]
+    if load_recipe(path).method.name == "anatomy":
+        overrides += ["method.options.shape.shape=[32, 32, 32]", "method.options.shape.latent=8"]
     model = load_model(train(load_recipe(path, overrides=overrides), tmp_path / "run", progress=False))
     assert model.name == load_recipe(path).method.name
 

@@ -56,10 +56,24 @@ def model_dimensions(shape: Sequence[int], expected: int) -> None:
         )
 
 
-def labels_alone(out: Path) -> InputError:
-    """Word probabilities of structures that were asked for where there is room for the labels alone."""
+def labels_alone(out: Path, option: str) -> InputError:
+    """Word what was asked for by an option where there is room for the labels alone."""
+    return InputError(f"output '{out}' is one file but {option} writes several; expected a folder: choose another -o")
+
+
+def prior_of_another_world(method: str) -> InputError:
+    """Word a prior that was given for a model whose knowledge lies in the world of its own."""
     return InputError(
-        f"output '{out}' is one file but --posteriors writes several; expected a folder: choose another -o"
+        f"a model of '{method}' knows shapes where its own prior has them but another prior was given; expected none: "
+        "leave out --prior, or train a model with that prior"
+    )
+
+
+def draws_nothing(method: str) -> InputError:
+    """Word samples that were asked for of a method that draws none."""
+    return InputError(
+        f"method '{method}' draws no samples; expected a model of anatomy for --samples: leave it out, or give such a "
+        "--model"
     )
 
 

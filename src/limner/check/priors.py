@@ -158,3 +158,17 @@ def prior_version(path: Path, found: object, *, expected: str) -> None:
             f"prior '{path}' is of format '{found}' but this limner reads '{expected}': "
             "build it again with `limner atlas`"
         )
+
+
+def lattice_divides(shape: Sequence[int], stride: int) -> None:
+    """Refuse a shape model's lattice that cannot be halved as often as its networks do.
+
+    Raises:
+        InputError: with the size that does not divide.
+    """
+    wrong = [size for size in shape if size % stride]
+    if wrong:
+        raise InputError(
+            f"the shape model's lattice has {wrong[0]} voxels along an axis but its networks divide it by {stride}; "
+            f"expected a multiple of {stride}: change method.options.shape.shape, or give fewer features"
+        )

@@ -106,6 +106,24 @@ def stage_start(stage: str, start: str, *, earlier: Sequence[str]) -> None:
         raise InputError(f"stage '{stage}' starts from '{start}'; expected {expected}: correct start")
 
 
+def stage_data(stage: str, data: str, *, given: object) -> None:
+    """Refuse a stage that learns from what the recipe does not name.
+
+    Args:
+        stage: its name.
+        data: what it learns from, "scans" or "maps".
+        given: where the recipe says that they are.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if given is None:
+        raise InputError(
+            f"stage '{stage}' learns from {data} but data.{data} is not given; expected their folder: add it to the "
+            f"file, or --set data.{data}=FOLDER"
+        )
+
+
 def trains_nothing(method: str, trainable: Sequence[str]) -> InputError:
     """Word a method that has nothing to learn."""
     return InputError(

@@ -123,6 +123,19 @@ def labels_needed(method: str) -> InputError:
     )
 
 
+def adapts_nothing(method: str, known: Sequence[str]) -> InputError:
+    """Word a model that was to be adapted but only labels teach.
+
+    Args:
+        method: of the model.
+        known: methods that learn without labels.
+    """
+    return InputError(
+        f"method '{method}' learns from labels alone, and cannot be adapted to scans without them; expected a model of "
+        f"{' or '.join(known)}: give such a model, or go on with `limner train --from`"
+    )
+
+
 def other_method(model: Path, name: str, *, expected: str) -> InputError:
     """Word a model to start from that is of another method than the recipe's."""
     return InputError(

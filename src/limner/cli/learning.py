@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limner.cli.arguments import Labels, expanded, table_of
+from limner.cli.arguments import Labels, Scans, expanded, table_of
 from limner.cli.terminal import progress, told
 
 if TYPE_CHECKING:
@@ -96,6 +96,24 @@ def train(
     for model in made:
         print(f"model: {model}")
     print(f"report: {report_folder(out)}")
+
+
+def adapt(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model from `limner train`; it stays as it is.")],
+    scans: Scans,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder for the adapted model.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps, one scan each.")] = 50,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Which falls to 0.")] = 2e-4,
+) -> None:
+    """Go on with what a model learned, without labels, on scans of another kind: one is enough."""
+    paths = expanded(scans)
+    from limner.training.adaptation import adapt as adapted
+
+    with told():
+        found = adapted(model, paths, out=out, steps=steps, learning_rate=learning_rate)
+    print(f"objective: {found.before:.4f} to {found.after:.4f} nats per voxel after {found.steps} steps")
+    print(f"drift: {found.drift:.2%} of the weights' norm")
+    print(f"model: {out}")
 
 
 def _show_spread(path: Path) -> None:

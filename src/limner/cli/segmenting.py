@@ -60,6 +60,7 @@ def segment(
     max_memory: Annotated[float | None, typer.Option(min=0.1, metavar="GB", help="Of each worker, at most.")] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
     n4: Annotated[bool, typer.Option("--n4", help="Take out the coils' gain by N4 first.")] = False,
+    samples: Annotated[int, typer.Option(min=0, help="Labels to draw beside the likeliest, by a model that can.")] = 0,
 ) -> None:
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model.
 
@@ -78,6 +79,7 @@ def segment(
         orientation=orientation,
         posteriors=posteriors,
         n4=n4,
+        samples=samples,
     )
     executor = chosen_executor(workers, threads=threads, cluster=cluster, slurm=slurm, memory=max_memory)
     with told():

@@ -30,7 +30,7 @@ class Case:
 
     Args:
         name: unique in its cohort.
-        images: one for each channel, the first deciding the grid.
+        images: one for each channel, the first deciding the grid; none for a label map alone.
         labels: a label map, if there is one.
         mask: non-zero where the brain is, if a file says so.
         person: whose scan it is; all of a person's are in one split.
@@ -107,6 +107,16 @@ def read_cohort(source: Path, *, labels: Path | None = None) -> tuple[Case, ...]
     for person in dict.fromkeys(case.person for case in cohort):
         check.one_split(person, sorted({case.split or "none" for case in cohort if case.person == person}))
     return cohort
+
+
+def read_maps(source: Path) -> tuple[Case, ...]:
+    """Return the label maps in a folder as cases without images.
+
+    Raises:
+        InputError: for a folder without volumes.
+    """
+    paths = scans_in(source)
+    return tuple(Case(name, (), labels=path) for name, path in zip(case_names(paths), paths, strict=True))
 
 
 def split(cohort: Sequence[Case], *, validation: float, seed: int) -> tuple[tuple[Case, ...], tuple[Case, ...]]:

@@ -81,16 +81,16 @@ class Loader:
             case=tuple(scan.case.name for scan, _ in items),
         )
         maps = [scan.parts[box.slices] for scan, box in items if scan.parts is not None]
-        return batch, self._prior(maps, shape) if maps else None
+        return batch, self._prior(maps, shape, world=batch.world) if maps else None
 
-    def _prior(self, maps: Sequence[Array], shape: tuple[int, ...]) -> DensePrior | None:
+    def _prior(self, maps: Sequence[Array], shape: tuple[int, ...], *, world: Tensor) -> DensePrior | None:
         """Return the prior whose parts at each voxel are `maps` (*S, P), one for each scan; padding is background."""
         atlas = self.store.prior
         if atlas is None:
             return None
         background = np.eye(maps[0].shape[-1], dtype=maps[0].dtype)[0]
         probability = _padded(maps, (*shape, len(background)), fill=background)
-        return DensePrior(atlas.parts, probability.movedim(-1, 1), atlas.neighbours)
+        return DensePrior(atlas.parts, probability.movedim(-1, 1), atlas.neighbours, world=world)
 
 
 def prefetched(loader: Loader, steps: Iterable[int], *, depth: int = 2) -> Iterator[Loaded]:

@@ -17,6 +17,7 @@ import torch
 
 from limner import check
 from limner.data.cohort import Case
+from limner.data.painting import painted
 from limner.data.scan import Preparation, Scan, found_axes, prepared
 from limner.files import open_volume
 from limner.priors.atlas import Atlas, Placement
@@ -109,11 +110,11 @@ class Store:
     def _placement(self, case: Case, place: Placer) -> tuple[Placement, str | None]:
         """Return where a case lies, found once in its own voxels, and the axes that this starts from."""
         own = Preparation(margin=self.preparation.margin)
-        bare = replace(case, labels=None)
+        bare = replace(case, labels=None) if case.images else case
         folder = self.folder / f"{case.name}-{_hashed(_files(bare), own, knowledge=[self._prior_hash, self.placer])}"
         path = folder / PLACEMENT
         if not path.is_file():
-            scan = _scan(bare, own)
+            scan = _scan(bare, own, table=None if case.images else self.table)
             check.solid(scan.grid.shape)
             placement, orientation = place(scan), case.orientation
             if not scan.oriented:
@@ -163,11 +164,15 @@ def _scan(
     case: Case, preparation: Preparation, *, table: LabelTable | None = None, orientation: str | None = None
 ) -> Scan:
     """Open a case and make it ready."""
-    first, *others = case.images
+    labels = open_volume(case.labels, kind="labels") if case.labels else None
+    if labels and not case.images:
+        images = [painted(labels, table or LabelTable.freesurfer(), name=case.name)]
+    else:
+        images = [open_volume(path) for path in case.images]
     return prepared(
-        open_volume(first),
-        channels=[open_volume(path) for path in others],
-        labels=open_volume(case.labels, kind="labels") if case.labels else None,
+        images[0],
+        channels=images[1:],
+        labels=labels,
         mask=open_volume(case.mask, kind="labels") if case.mask else None,
         orientation=orientation or case.orientation,
         table=table,

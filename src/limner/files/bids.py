@@ -83,12 +83,14 @@ def _subject(path: Path, root: Path) -> str:
     return path.relative_to(root).parts[0]
 
 
-def derived(scan: Path, kind: str) -> Path:
+def derived(scan: Path, kind: str, *, sample: bool = False) -> Path:
     """Return where a result belongs, from the root of the derivatives: in the scan's folder, with its entities.
 
     Args:
         scan: in the dataset.
-        kind: one of `RESULTS`, or the name of a structure, whose probability it is.
+        kind: one of `RESULTS`, or the name of a structure, whose probability it is; of samples, a number or what is
+            told of them.
+        sample: whether it is of samples.
 
     Raises:
         InputError: if the scan's name is none that BIDS knows.
@@ -97,6 +99,8 @@ def derived(scan: Path, kind: str) -> Path:
     if not parts or not all(ENTITY.fullmatch(part) for part in parts):
         raise check.not_bids(scan)
     named = RESULTS.get(kind) or f"label-{re.sub('[^a-zA-Z0-9]', '', kind.title())}_desc-limner_probseg"
+    if sample:
+        named = f"desc-limnerSample{kind.title()}_{'dseg' if kind.isdigit() else 'uncertainty'}"
     folders = [part for part in parts if part.startswith(("sub-", "ses-"))]
     entities = [part for part in parts if not part.startswith("desc-")]
     return Path(*folders, "anat", "_".join([*entities, named]) + ENDINGS[0])

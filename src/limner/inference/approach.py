@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limner import check
 from limner.data.scan import Preparation, Scan
-from limner.inference.prediction import predicted
+from limner.inference.prediction import predicted, sampled
 from limner.methods.method import Segmenter
 from limner.methods.mixture import Mixture
 from limner.methods.storage import Model
@@ -31,6 +31,7 @@ class Approach:
         atlas: that scans are aligned to, and that tells left from right; without one, labels are structures.
         known: the labels whose structures are the method's classes.
         preparation: of the scans.
+        draw: yields further probabilities of a scan's classes that are as likely, given the same, if it draws any.
         channels: images of a scan, if the method was made for a certain number.
         dimensions: of the images.
         predict: returns the probabilities (K, *S) of a scan's classes, given the atlas where it lies, if there is one.
@@ -42,6 +43,7 @@ class Approach:
     known: LabelTable
     preparation: Preparation
     predict: Callable[[Scan, PlacedAtlas | None], Tensor]
+    draw: Callable[[Scan, PlacedAtlas | None], Iterator[Tensor]] = lambda *_: iter(())
     channels: int | None = None
     dimensions: int = 3
     outliers: bool = False
@@ -85,7 +87,7 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
     A prior that is given for a trained model takes the place of the model's own.
 
     Raises:
-        InputError: for a prior with other structures than the model.
+        InputError: for a prior with other structures than the model, or for a model that goes with its own alone.
     """
     if isinstance(method, Model):
         return _trained(method, prior)
@@ -100,6 +102,8 @@ def approach(method: Mixture | Model | None, prior: Atlas | None) -> Approach:
 def _trained(model: Model, prior: Atlas | None) -> Approach:
     """Return how to segment with a trained model."""
     atlas = prior or model.prior
+    if prior and model.method.worldly:
+        raise check.prior_of_another_world(model.name)
     if atlas:
         check.same_structures(atlas.table.structures, model.table.structures)
 
@@ -107,8 +111,11 @@ def _trained(model: Model, prior: Atlas | None) -> Approach:
         # A method that was trained without a prior knows nothing of one; then it only tells left from right.
         return predicted(model.method, scan, placed=placed if model.prior else None)
 
+    def draw(scan: Scan, placed: PlacedAtlas | None) -> Iterator[Tensor]:
+        return sampled(model.method, scan, placed=placed if model.prior else None)
+
     channels, dimensions = model.task.channels, model.task.dimensions
-    return Approach(model.method, atlas, model.table, model.preparation, predict, channels, dimensions)
+    return Approach(model.method, atlas, model.table, model.preparation, predict, draw, channels, dimensions)
 
 
 def outlier_label(table: LabelTable) -> Label:

@@ -33,6 +33,7 @@ CITATIONS = {
         "Van Leemput K et al. Automated model-based tissue classification of MR images of the brain. IEEE TMI 1999.",
         "Yu E et al. An auto-encoder strategy for adaptive image segmentation. MIDL 2020 (neighbour prior).",
     ),
+    "anatomy": ("Dalca AV et al. Anatomical priors in CNNs for unsupervised biomedical segmentation. CVPR 2018.",),
     "sae": ("Yu E et al. An auto-encoder strategy for adaptive image segmentation. MIDL 2020.",),
 }
 
@@ -48,6 +49,7 @@ class Options:
         orientation: of scans whose files do not say.
         posteriors: whether to write NAME_posteriors, a folder of the structures' probabilities.
         n4: whether N4 takes out the gain of the coils first, which is found on the way otherwise.
+        samples: to draw and write into NAME_samples, a folder, by a model that can.
     """
 
     method: Mixture = field(default_factory=Mixture)
@@ -56,6 +58,7 @@ class Options:
     orientation: str | None = None
     posteriors: bool = False
     n4: bool = False
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Segmenting:
     def __call__(self) -> Scans:
         """Load prior and model, and see to it that they suit each other."""
         method = _on_device(load_model(self.model)) if self.model else self.options.method
+        if self.options.samples:
+            _draw(method, self.options.samples)
         atlas = None if self.model and not self.prior else load_prior(self.prior or SHIPPED)
         return Scans(self, method, atlas)
 
@@ -178,7 +183,8 @@ class Scans:
         """Write a scan's files, in its own format, and return what is to be told of it."""
         out = self.asked.out
         names = {kind: str(_place(item, kind)) for kind in ("mask", "uncertainty", "labels")}
-        maps = {out / _place(item, name, posterior=True): volume for name, volume in found.posteriors.items()}
+        maps = {out / _place(item, name, group="posteriors"): volume for name, volume in found.posteriors.items()}
+        maps |= {out / _place(item, name, group="samples"): volume for name, volume in found.samples.items()}
         if found.mask:
             maps[out / names["mask"]] = found.mask
         # The labels last: where they are, everything is.
@@ -189,26 +195,40 @@ class Scans:
         return Made({"case": case, "volumes": found.volumes(), "measures": _measures(found)}, tuple(maps))
 
 
-def _place(item: Item, kind: str, *, posterior: bool = False) -> Path:
+def _place(item: Item, kind: str, *, group: str = "") -> Path:
     """Return where a result belongs, from the folder of all: where BIDS says, or by the scan's name.
 
     Args:
         item: the scan.
-        kind: labels, uncertainty or mask; or a structure.
-        posterior: whether it is the probability of a structure.
+        kind: labels, uncertainty or mask; or what it is of a group.
+        group: "posteriors", each of a structure; or "samples", each with a number, and what is told of them.
     """
     scan = item.inputs[0]
     if item.facts["bids"]:
-        return bids.derived(scan, kind)
+        return bids.derived(scan, kind, sample=group == "samples")
     ending = result_suffix(scan)
-    if posterior:
-        return Path(f"{item.name}_posteriors", f"{kind.replace(' ', '-')}{ending}")
+    if group:
+        return Path(f"{item.name}_{group}", f"{kind.replace(' ', '-')}{ending}")
     return Path(f"{item.name}_{kind}{ending}")
 
 
 def believed(found: Segmentation) -> dict[str, Any]:
     """Return the verdict on a segmentation, and its reason; nothing if there is no telling."""
     return {"verdict": found.quality.verdict, "reason": found.quality.reason} if found.quality else {}
+
+
+def _draw(method: Mixture | Model, count: int) -> None:
+    """Let a model draw samples.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    if not isinstance(method, Model):
+        raise check.draws_nothing(MIXTURE)
+    options = method.method.options
+    if "samples" not in type(options).model_fields:
+        raise check.draws_nothing(method.name)
+    method.method.options = options.model_copy(update={"samples": count})
 
 
 def _on_device(model: Model) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,11 @@ def predicted(method: Trainable, scan: Scan, *, placed: PlacedAtlas | None, larg
         method: on any device; it is put into the state for prediction.
         scan: made ready as for training.
         placed: the atlas that the method was trained with, on the scan's grid; None if it was trained without one.
-        largest: voxels that are looked at in one piece; a larger scan is tiled.
+        largest: voxels that are looked at in one piece; a larger scan is tiled, if the method allows.
     """
     pieces = _Pieces(method.eval(), scan.standardised(), scan.mask, placed)
     whole = Box.whole(scan.grid.shape)
-    if whole.size <= largest:
+    if whole.size <= largest or not method.local:
         return pieces.predicted(whole)
     side = _down(largest ** (1 / len(whole.shape)), method.stride)
     context = min(_up(method.context, method.stride), _down(side / 4, method.stride))
@@ -39,6 +39,17 @@ def predicted(method: Trainable, scan: Scan, *, placed: PlacedAtlas | None, larg
     window: Window = "crop" if context >= method.context else "gaussian"
     tile = max(side - 2 * context, method.stride)
     return tiled(pieces.predicted, whole.shape, tile=tile, context=context, window=window)
+
+
+def sampled(method: Trainable, scan: Scan, *, placed: PlacedAtlas | None) -> Iterator[Tensor]:
+    """Yield probabilities of a scan's classes that are all likely, (K, *S), if the method draws any.
+
+    Args:
+        method: on any device; it is put into the state for prediction.
+        scan: made ready as for training.
+        placed: as for `predicted`.
+    """
+    yield from _Pieces(method.eval(), scan.standardised(), scan.mask, placed).sampled(Box.whole(scan.grid.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +64,19 @@ class _Pieces:
     @torch.no_grad()
     def predicted(self, box: Box) -> Tensor:
         """Return the probabilities in a box, (K, *box)."""
+        image, mask, prior = self._cut(box)
+        found = self.method.predict(image[None], prior, mask=mask)[0]
+        return found[:, *Box.whole(box.shape).slices].float().cpu()
+
+    @torch.no_grad()
+    def sampled(self, box: Box) -> Iterator[Tensor]:
+        """Yield samples of the probabilities in a box, (K, *box)."""
+        image, mask, prior = self._cut(box)
+        for found in self.method.samples(image[None], prior, mask=mask):
+            yield found[0][:, *Box.whole(box.shape).slices].float().cpu()
+
+    def _cut(self, box: Box) -> tuple[Tensor, Tensor, DensePrior | None]:
+        """Return image (C, *), mask (1, *) and prior in a box, on the method's device."""
         device = next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
         # The image goes on beyond its end with nothing, up to a whole number of strides.
         shape = tuple(_up(size, self.method.stride) for size in box.shape)
@@ -61,8 +85,7 @@ class _Pieces:
         prior = None
         if self.placed:
             prior = DensePrior.of(self.placed.atlas, self.placed.grid.cropped(Box(box.start, ends))).to(device)
-        found = self.method.predict(image[None], prior, mask=mask)[0]
-        return found[:, *Box.whole(box.shape).slices].float().cpu()
+        return image, mask, prior
 
 
 def _up(size: float, stride: int) -> int:

@@ -61,8 +61,8 @@ def segment_scans(
     cases = _named(scans)
     if is_volume(out) and not out.is_dir():
         check.one_file([case.images[0] for case in cases], out)
-        if options.posteriors:
-            raise check.labels_alone(out)
+        if options.posteriors or options.samples:
+            raise check.labels_alone(out, "--posteriors" if options.posteriors else "--samples")
         return [_one(cases[0], out, work=work, progress=progress)]
     _make_folder(out)
     job = Job(begin.anywhere(), Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo))

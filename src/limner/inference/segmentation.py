@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from limner import check
@@ -25,6 +24,7 @@ from limner.data.scan import (
 )
 from limner.inference.approach import OUTLIERS, Approach, approach
 from limner.inference.quality import Quality, quality
+from limner.inference.samples import Samples, collected, entropy
 from limner.inference.volumes import volume_intervals
 from limner.methods.mixture import Mixture
 from limner.methods.placement import place_scan
@@ -35,6 +35,8 @@ from limner.space import Array, Grid, LabelTable, Volume
 
 #: Name of the volume inside the skull.
 INTRACRANIAL = "intracranial"
+#: Name of the part of the uncertainty that lies in how samples differ.
+SHAPE = "shape"
 NOTHING = (0.0, 0.0)
 
 Step: TypeAlias = Callable[[str], None]
@@ -55,6 +57,8 @@ class Segmentation:
         intervals: of each label's volume, mm3, by its id: 95 %.
         quality: what tells whether to believe it; None for a model without a prior.
         mask: 1 where brain and the fluid around it were found in a head with its skull; None if they were known.
+        samples: further labels that are as likely, by number, and "shape", the part of the uncertainty that lies in how
+            they differ, nats; empty if the method draws none.
     """
 
     labels: Volume
@@ -67,6 +71,7 @@ class Segmentation:
     intervals: Mapping[int, tuple[float, float]]
     quality: Quality | None
     mask: Volume | None = None
+    samples: Mapping[str, Volume] = field(default_factory=dict)
 
     def volumes(self) -> list[dict[str, Any]]:
         """Return the id, name, structure, volume in mm3, its 95 % interval and share of every label but the background.
@@ -136,21 +141,31 @@ def segment_volume(
     start = head.transform if head else None
     scan, placement = _aligned(make, how, orientation=orientation, start=start, progress=progress)
     progress("predicting")
-    prediction = _predicted(make, how, scan=scan, placement=placement)
+    ready = _ready(make, how, scan=scan, placement=placement)
+    around = _placed(ready, how, placement=placement)
+    prediction = _native(how.predict(ready, around), ready, scan=scan)
     progress("labelling")
     identified = partial(how.identified, placed=_placed(scan, how, placement=placement))
+    samples = collected(
+        (_native(one, ready, scan=scan) for one in how.draw(ready, around)),
+        identified=identified,
+        voxel=scan.native.voxel_volume,
+    )
     ids = identified(how.segmenter.segment(prediction[None])[0])
     return Segmentation(
         labels=Volume(scan.pasted(ids), image.grid, "labels", image.header),
-        uncertainty=_pasted(scan, _entropy(prediction)),
+        uncertainty=_pasted(scan, samples.uncertainty if samples else entropy(prediction)),
         posteriors=_posteriors(scan, prediction, table=how.known) if posteriors else {},
         placement=placement,
         grid=scan.believed,
         orientation=scan.believed.orientation if scan.oriented and lost_orientation(image) else None,
         table=how.table,
-        intervals=volume_intervals(prediction, identified=identified, voxel=scan.native.voxel_volume),
+        intervals=samples.intervals
+        if samples
+        else volume_intervals(prediction, identified=identified, voxel=scan.native.voxel_volume),
         quality=quality(scan, placement, atlas=how.atlas) if placement and how.atlas else None,
         mask=head.mask if head else None,
+        samples=_sampled(scan, samples) if samples else {},
     )
 
 
@@ -204,14 +219,18 @@ def _aligned(
     return make(orientation=found, preparation=own), placement.before(change)
 
 
-def _predicted(make: Callable[..., Scan], how: Approach, *, scan: Scan, placement: Placement | None) -> Tensor:
-    """Return the probabilities of the classes in the scan's own voxels, (K, *S): outside its mask all is background."""
+def _ready(make: Callable[..., Scan], how: Approach, *, scan: Scan, placement: Placement | None) -> Scan:
+    """Return a scan as the method is to see it."""
     ready = scan
     if how.preparation.spaced(scan.grid) is not scan.grid:
         ready = make(orientation=scan.believed.orientation, preparation=how.preparation)
     if placement:
         ready = replace(ready, image=placement.evened(ready.image, ready.grid))
-    prediction = how.predict(ready, _placed(ready, how, placement=placement))
+    return ready
+
+
+def _native(prediction: Tensor, ready: Scan, *, scan: Scan) -> Tensor:
+    """Return the probabilities of the classes in the scan's own voxels, (K, *S): outside its mask all is background."""
     if ready.grid is not scan.grid:
         # What was said outside the mask has no part in what is said inside it.
         prediction = ready.unspaced(prediction * ready.mask)
@@ -228,12 +247,14 @@ def _placed(scan: Scan, how: Approach, *, placement: Placement | None) -> Placed
     return placement.placed(how.atlas, grid=scan.grid, mask=scan.mask)
 
 
-def _entropy(prediction: Tensor) -> Tensor:
-    """Return the entropy of probabilities (K, *S) in nats, (*S)."""
-    entropy = torch.zeros_like(prediction[0])
-    for share in prediction:
-        entropy -= torch.xlogy(share, share)
-    return entropy
+def _sampled(scan: Scan, samples: Samples) -> dict[str, Volume]:
+    """Return samples on the scan's whole grid, by number, and the uncertainty that lies in how they differ."""
+    source = scan.source
+    labels = {
+        str(number): Volume(scan.pasted(ids), source.grid, "labels", source.header)
+        for number, ids in enumerate(samples.labels, start=1)
+    }
+    return labels | {SHAPE: _pasted(scan, samples.shape)}
 
 
 def _posteriors(scan: Scan, prediction: Tensor, *, table: LabelTable) -> dict[str, Volume]:

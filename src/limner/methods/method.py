@@ -53,6 +53,10 @@ class Trainable(nn.Module):
     Options: ClassVar[type[Settings]]
     #: Whether labels teach it: only then may scores on labels choose a checkpoint or stop a run.
     supervised: ClassVar[bool] = False
+    #: Whether a voxel's prediction depends on what lies within `context` alone, so that a scan may be seen in pieces.
+    local: ClassVar[bool] = True
+    #: Whether what it learned lies in the world of its prior, so that no other prior can take that one's place.
+    worldly: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__()
@@ -85,12 +89,20 @@ class Trainable(nn.Module):
         """
         raise NotImplementedError
 
+    def adapting(self) -> Settings:
+        """Return the options with which it goes on learning from scans without labels."""
+        return self.options
+
     def after_step(self) -> None:
         """Do what follows a step of all players, such as a teacher's moving average."""
 
     def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:
         """Return (B, K, *S) float32 probabilities; S is a multiple of the stride."""
         raise NotImplementedError
+
+    def samples(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Iterator[Tensor]:  # noqa: ARG002 -- most have none
+        """Yield segmentations that are all likely, (B, K, *S) probabilities each; none where a method draws none."""
+        return iter(())
 
     def segment(self, prediction: Tensor) -> Array:
         """Return the likeliest class of each voxel, (B, *S) int64."""

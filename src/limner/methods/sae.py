@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import zip_longest
 from typing import Annotated, Literal
 
 import torch
@@ -14,7 +13,7 @@ from limner import check
 from limner.config import Settings
 from limner.data.batch import Batch
 from limner.losses import free_energy, log_shares
-from limner.methods.gaussians import Gaussians, GaussianSettings, class_evidence, fit_to_parts
+from limner.methods.appearance import ScanGaussians, scan_names
 from limner.methods.method import Task
 from limner.methods.scoring import Scoring, ScoringOptions, class_balanced, class_probability, per_scan
 from limner.networks.layers import CONVOLUTION, LAYOUT
@@ -22,10 +21,6 @@ from limner.networks.rows import rows_within, spread
 from limner.priors.neighbours import neighbour_energy_within, neighbour_messages
 from limner.priors.prior import Parts, PlacedPrior
 
-#: Voxels of a scan that its Gaussians are fitted on; more change nothing but the time.
-FITTED_ON = 60_000
-#: Scans and crops whose Gaussians are kept.
-KEPT = 10_000
 #: Temperature of the relaxed samples.
 TEMPERATURE = 2 / 3
 #: Errors that the variance is a mean of, and how the public code rounds and bounds the weight that follows from it.
@@ -77,7 +72,7 @@ class SAE(Scoring):
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__(task, options)
-        self._gaussians: dict[Hashable, Gaussians] = {}
+        self._gaussians = ScanGaussians()
         if self.options.likelihood == "decoder":
             self.decoder = _Decoder(task)
 
@@ -116,7 +111,9 @@ class SAE(Scoring):
         closed = self.options.likelihood == "gaussian" and self.options.data_weight > 0
         evidence = location.log()
         if closed:
-            evidence = self._evidence(batch.image, batch.mask, parts=parts, of=prior.parts, scans=list(_names(batch)))
+            evidence = self._evidence(
+                batch.image, batch.mask, parts=parts, of=prior.parts, scans=list(scan_names(batch))
+            )
         if closed and self.options.data_weight != 1:
             evidence = location.log().lerp_(evidence, self.options.data_weight)
         del parts, location
@@ -148,36 +145,12 @@ class SAE(Scoring):
         own = self.options.neighbour_weight
         return prior.neighbour_weight if own is None else own
 
-    @torch.no_grad()
     def _evidence(
         self, image: Tensor, mask: Tensor, *, parts: Tensor, of: Parts, scans: Sequence[Hashable] = ()
     ) -> Tensor:
-        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians.
-
-        Those of `scans` that have a name are fitted when it is first seen.
-        """
-        values = rows_within(image, mask).T.contiguous()
-        found = parts.new_empty(len(parts), self.task.classes)
-        begin = 0
-        for scan, voxels in zip_longest(scans, mask.flatten(1).sum(1).tolist()):
-            place = slice(begin, begin + voxels)
-            begin += voxels
-            if voxels:
-                seen, shares = values[:, place], parts[place]
-                gaussians = self._fitted(scan, seen, parts=shares, of=of)
-                found[place] = class_evidence(gaussians, seen, parts=shares, of=of, classes=self.task.classes)
-        return found
-
-    def _fitted(self, scan: Hashable | None, values: Tensor, *, parts: Tensor, of: Parts) -> Gaussians:
-        """Return the Gaussians of a scan or crop, which are kept if it has a name."""
-        if scan in self._gaussians:
-            return self._gaussians[scan]
-        fitted = fit_to_parts(values, parts, of=of, settings=GaussianSettings(), voxels=FITTED_ON)
-        if scan is not None:
-            if len(self._gaussians) == KEPT:
-                self._gaussians.clear()
-            self._gaussians[scan] = fitted
-        return fitted
+        """Return (N, K) nats: log p(class, value | place) under each scan's Gaussians."""
+        classes = self.task.classes
+        return self._gaussians.evidence(image, mask, parts=parts, of=of, classes=classes, scans=scans)
 
     def _reconstruction(self, batch: Batch, scores: Tensor, *, weights: Tensor) -> Tensor:
         """Return minus the expected log-likelihood of the decoder's reconstruction, nats per voxel, by one sample."""
@@ -191,12 +164,6 @@ class SAE(Scoring):
         if self.options.variance == "rounded" and weight > 0:
             weight = rounded(weight)
         return self.options.data_weight * weight * error
-
-
-def _names(batch: Batch) -> Iterator[Hashable]:
-    """Yield what tells each scan or crop of a batch from others."""
-    for case, world in zip(batch.case, batch.world, strict=True):
-        yield case, world.cpu().numpy().tobytes()
 
 
 class _Decoder(nn.Module):

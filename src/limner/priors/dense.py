@@ -40,6 +40,7 @@ class DensePrior:
             voxel's parts lie side by side.
         neighbours: which classes lie beside which, if that is known.
         neighbour_weight: of the neighbour table's energy.
+        world: (B, D+1, D+1) voxel indices to mm of the atlas's world, for priors that know more of it.
 
     Source: the spatial prior of Yu et al. 2020 (SAE); floor and weight as in `limner.priors.atlas`.
     """
@@ -48,11 +49,14 @@ class DensePrior:
     probability: Tensor
     neighbours: NeighbourTable | None = None
     neighbour_weight: float = NEIGHBOUR_WEIGHT
+    world: Tensor | None = None
 
     @classmethod
     def of(cls, atlas: Atlas, grid: Grid) -> DensePrior:
         """Return the prior of a batch of one scan: an atlas on a grid whose affine leads to the atlas's world."""
-        return cls(atlas.parts, torch.from_numpy(part_maps(atlas, grid)).movedim(-1, 0)[None], atlas.neighbours)
+        probability = torch.from_numpy(part_maps(atlas, grid)).movedim(-1, 0)[None]
+        world = torch.tensor(grid.affine)[None]
+        return cls(atlas.parts, probability, atlas.neighbours, world=world)
 
     @property
     def classes(self) -> int:
@@ -62,7 +66,8 @@ class DensePrior:
     def to(self, device: torch.device | str) -> DensePrior:
         """Return the prior on another device, its memory in the same order."""
         parts = replace(self.parts, class_of=self.parts.class_of.to(device), tissue_of=self.parts.tissue_of.to(device))
-        return replace(self, parts=parts, probability=self.probability.to(device))
+        world = None if self.world is None else self.world.to(device)
+        return replace(self, parts=parts, probability=self.probability.to(device), world=world)
 
     def part_probability(self) -> Tensor:
         """Return (B, P, *S) float32 probabilities of the parts, floored and normalised."""

@@ -11,7 +11,7 @@ from typing import cast
 
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adadelta, AdamW, Optimizer
 
 from limner.data.loader import Loaded, Loader, prefetched
 from limner.methods.method import Trainable
@@ -86,9 +86,10 @@ def fit(
 
 
 def _optimiser(player: nn.Module, stage: Stage) -> Optimizer:
-    """Return a player's optimiser: Adam, with weight decay apart from the gradient."""
+    """Return a player's optimiser: Adam with weight decay apart from the gradient, or Adadelta."""
     learning = [parameter for parameter in player.parameters() if parameter.requires_grad]
-    return AdamW(learning, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+    kind = AdamW if stage.optimiser == "adam" else Adadelta
+    return kind(learning, lr=stage.learning_rate, weight_decay=stage.weight_decay)
 
 
 def _rate(stage: Stage, step: int) -> float:

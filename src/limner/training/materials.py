@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from limner import check
-from limner.data.cohort import Case, read_cohort, split
+from limner.data.cohort import Case, read_cohort, read_maps, split
 from limner.data.loader import Loader
 from limner.data.scan import Preparation, Scan
 from limner.data.store import Store
@@ -36,6 +36,7 @@ class Materials:
         cache: folder for prepared scans.
         training: the scans to learn from.
         validation: those kept out.
+        maps: label maps to learn from.
         prior: of the recipe, if any.
         table: of the label maps' ids.
     """
@@ -44,6 +45,7 @@ class Materials:
     cache: Path
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
+    maps: tuple[Case, ...]
     prior: Atlas | None
     table: LabelTable
 
@@ -62,11 +64,12 @@ class Materials:
         table = LabelTable.read(data.table) if data.table else known
         if atlas:
             check.tables_agree(table.structures, atlas.table.structures)
-        cohort = read_cohort(data.scans, labels=data.labels)
-        training, validation = split(cohort, validation=data.validation, seed=recipe.seed)
+        maps = read_maps(data.maps) if data.maps else ()
+        cohort = read_cohort(data.scans, labels=data.labels) if data.scans else ()
+        training, validation = split(cohort, validation=data.validation, seed=recipe.seed) if cohort else ((), ())
         if method_class(recipe.method.name).supervised and not any(case.labels for case in training):
             raise check.labels_needed(recipe.method.name)
-        return cls(recipe, data.cache or cache, training, validation, atlas, table)
+        return cls(recipe, data.cache or cache, training, validation, maps, atlas, table)
 
     @property
     def examined(self) -> tuple[Case, ...]:
@@ -78,7 +81,7 @@ class Materials:
     @cached_property
     def task(self) -> Task:
         """What the method is built for: the scans' channels and axes, and the table's structures."""
-        first = self.store(self.recipe.stages[0]).prepared(self.training[0])
+        first = self.store(self.recipe.stages[0]).prepared((self.training or self.maps)[0])
         return Task(first.image.shape[0], len(self.table.structures), first.mask.ndim)
 
     def method(self, stage: Stage) -> Trainable:
@@ -106,13 +109,18 @@ class Materials:
         number = self.recipe.stages.index(stage)
         seed = int(np.random.SeedSequence([self.recipe.seed, number]).generate_state(1)[0])
         options = {"batch": stage.batch, "crop": stage.crop, "seed": seed, "process": process} | options
-        return Loader(self.store(stage), self.training, stride=stride, **options)
+        return Loader(self.store(stage), self.cases(stage), stride=stride, **options)
+
+    def cases(self, stage: Stage) -> tuple[Case, ...]:
+        """Return what a stage learns from."""
+        return self.training if stage.data == "scans" else self.maps
 
     def unprepared(self) -> Iterator[tuple[Store, Case]]:
         """Yield each scan that a stage needs, with the store that prepares it."""
-        stores = {stage.spacing: self.store(stage) for stage in self.recipe.stages}
-        cases = dict.fromkeys((*self.training, *self.examined))
-        yield from ((store, case) for store in stores.values() for case in cases)
+        stages = {(stage.spacing, stage.data): stage for stage in self.recipe.stages}
+        for stage in stages.values():
+            others = self.examined if stage.data == "scans" else ()
+            yield from ((self.store(stage), case) for case in dict.fromkeys((*self.cases(stage), *others)))
 
     def _place(self, scan: Scan) -> Placement:
         """Return where a scan lies in the prior."""

@@ -54,7 +54,7 @@ def check_memory(materials: Materials, device: torch.device, *, processes: int) 
     for stage in materials.recipe.stages:
         method = materials.method(stage)
         shape = _largest(materials, stage, stride=method.stride)
-        sides = [min(SIDE[len(shape)], size) for size in shape]
+        sides = [min(SIDE[len(shape)], size) for size in shape] if method.local else shape
         piece = materials.loader(stage, stride=method.stride, batch=1, crop=sides).batch(0)
         each = bytes_per_voxel(method, piece) * stage.batch
         if each * math.prod(shape) > free:
@@ -85,7 +85,7 @@ def _largest(materials: Materials, stage: Stage, *, stride: int) -> tuple[int, .
     if stage.crop:
         return common_shape([stage.crop], stride)
     store = materials.store(stage)
-    return common_shape([store.prepared(case).shape for case in materials.training], stride)
+    return common_shape([store.prepared(case).shape for case in materials.cases(stage)], stride)
 
 
 def _fitting(voxels: float, shape: Sequence[int], *, stride: int) -> tuple[int, ...]:

@@ -34,7 +34,8 @@ class DataSettings(Settings):
     """Which scans to learn from.
 
     Args:
-        scans: a folder of volumes, or a table of them (CSV or TSV).
+        scans: a folder of volumes, or a table of them (CSV or TSV); none where all stages learn from maps.
+        maps: a folder of label maps of anybody, for stages that learn from maps.
         labels: folder of label maps, where they do not lie beside the scans.
         table: of the label maps' ids (CSV or TSV) [default: FreeSurfer's, or the prior's].
         orientation: where the axes of scans without an affine lead, such as LIA.
@@ -43,7 +44,8 @@ class DataSettings(Settings):
         cache: folder for the prepared scans [default: inside the run].
     """
 
-    scans: UserPath
+    scans: UserPath | None = None
+    maps: UserPath | None = None
     labels: UserPath | None = None
     table: UserPath | None = None
     orientation: str | None = None
@@ -69,12 +71,14 @@ class Stage(Settings):
 
     Args:
         name: of its checkpoints.
+        data: what it learns from: "scans", or label "maps" alone.
         steps: of the optimiser.
         batch: scans or crops a step, on each device.
         accumulate: batches averaged into one step.
         crop: voxels along each axis, a random piece of the scan; the whole scan without it.
         spacing: voxel size, mm, to work at; the scans' own without it.
-        learning_rate: of Adam.
+        optimiser: "adam" or "adadelta".
+        learning_rate: of the optimiser; Adadelta's own is 1.
         weight_decay: decoupled from the gradient (AdamW).
         clip: largest norm of a player's gradient.
         schedule: how the learning rate goes on: constant, or down to 0 along half a cosine.
@@ -87,11 +91,13 @@ class Stage(Settings):
     """
 
     name: Name
+    data: Literal["scans", "maps"] = "scans"
     steps: Count
     batch: Count = 1
     accumulate: Count = 1
     crop: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
     spacing: Annotated[float, Field(gt=0)] | None = None
+    optimiser: Literal["adam", "adadelta"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -137,6 +143,8 @@ class Recipe(Settings):
         """Refuse stages without order."""
         names = [stage.name for stage in self.stages]
         check.stage_names(names)
+        for stage in self.stages:
+            check.stage_data(stage.name, stage.data, given=getattr(self.data, stage.data))
         for index, stage in enumerate(self.stages):
             if stage.start is not None:
                 check.stage_start(stage.name, stage.start, earlier=names[:index])

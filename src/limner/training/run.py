@@ -246,7 +246,7 @@ def _train_stage(fabric: Fabric, materials: Materials, *, stage: Stage, folder: 
     loader = materials.loader(stage, stride=method.stride, process=(fabric.global_rank, fabric.world_size))
     structures = materials.table.structures
     examine = partial(mean_dice, loader=loader, cases=materials.examined, structures=structures, fabric=fabric)
-    wanted = examine if materials.examined and stage.evaluate_every else None
+    wanted = examine if materials.examined and stage.evaluate_every and stage.data == "scans" else None
     seed = loader.seed
     return fit(method, loader, stage=stage, fabric=fabric, folder=folder, log=log, seed=seed, examine=wanted)
 
@@ -261,6 +261,7 @@ def _save(materials: Materials, out: Path) -> None:
         "scans": len(cases),
         "people": len({case.person for case in cases}),
         "labelled": sum(case.labels is not None for case in cases),
+        "maps": len(materials.maps),
         "seed": recipe.seed,
         "stages": [stage.model_dump(mode="json", exclude_none=True) for stage in recipe.stages],
     }
