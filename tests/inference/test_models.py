@@ -14,6 +14,7 @@ import phantoms
 import tiny
 from inference import toys
 from limner.check import InputError
+from limner.cluster import Progress
 from limner.data.scan import Preparation, prepared
 from limner.files import open_volume
 from limner.inference import Options, Segmentation, predicted, segment_scans, segment_volume
@@ -160,21 +161,31 @@ def test_another_number_of_channels_is_refused(model: Model, atlas: Atlas) -> No
     assert tiny.dice(both.labels.data, tiny.labels().data) > 0.9
 
 
+class Steps(Progress):
+    """Keeps the steps that it is told."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def step(self, name: str, words: str) -> None:
+        self.all.append(words)
+
+
 def test_a_model_from_file_to_file(
     model: Model, found: Segmentation, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METHODS, "look", "inference.toys:Look")
     save_model(model, tmp_path / "model")
-    told: list[tuple[str, str]] = []
+    told = Steps()
     (case,) = segment_scans(
         [home / "scan.nii.gz"],
         tmp_path / "out",
         model=tmp_path / "model",
         options=Options(orientation="RAS"),
-        progress=lambda *words: told.append(words),
+        progress=told,
     )
     assert case.error is None
-    assert [step for _, step in told] == ["reading", "aligning", "predicting", "labelling"]
+    assert told.all == ["reading", "aligning", "predicting", "labelling"]
     labels = open_volume(tmp_path / "out" / case.labels, kind="labels")
     np.testing.assert_array_equal(labels.data, found.labels.data)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())

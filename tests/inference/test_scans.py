@@ -109,16 +109,16 @@ def test_outliers_are_listed_only_where_they_are_expected(home: Path, tmp_path: 
 
 
 def test_n4_goes_first_for_the_scan_and_its_channels(home: Path, tmp_path: Path) -> None:
-    steps: list[str] = []
+    told = Told()
     options = Options(n4=True, channels=(home / "scan.nii.gz",))
     (case,) = segment_scans(
         [home / "scan.nii.gz"],
         tmp_path / "out",
         prior=home / "prior",
         options=options,
-        progress=lambda _, step: steps.append(step),
+        progress=told,
     )
-    assert (case.error, steps[:2]) == (None, ["reading", "evening by N4"])
+    assert (case.error, [words for _, words in told.all[:2]]) == (None, ["reading", "evening by N4"])
     found = open_volume(tmp_path / "out" / case.labels, kind="labels")
     assert tiny.dice(found.data, tiny.labels().data) > 0.95
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["n4"] is True
