@@ -31,6 +31,7 @@ def main() -> None:
     """Damage, run, judge and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=COUNT, help="how many files are damaged")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first of them")
     default = Path(__file__).parent / "results/damage.md"
     parser.add_argument("-o", "--output", type=Path, default=default)
     arguments = parser.parse_args()
@@ -38,7 +39,7 @@ def main() -> None:
     with TemporaryDirectory() as work:
         sound = damaged.furnish(Path(work) / "sound", damaged.cropped(Path(os.environ["LIMNER_DATA"]) / SCAN))
         kinds = list(sound)
-        for seed in range(arguments.count):
+        for seed in range(arguments.first, arguments.first + arguments.count):
             kind = kinds[seed % len(kinds)]
             folder = Path(work) / str(seed)
             folder.mkdir()
@@ -70,18 +71,22 @@ def report(found: dict[str, list[tuple[int, str, str, damaged.Verdict]]], count:
     ]
     table = "\n".join(rows)
     listed = "\n".join(faulty) or "None did what it should not."
-    harms = ", ".join(f"{harm.__name__} ({(harm.__doc__ or '').rstrip('.').lower()})" for harm in damaged.DAMAGES)
+    harms = "\n".join(f"- {harm.__name__}: {(harm.__doc__ or '').rstrip('.').lower()}" for harm in damaged.DAMAGES)
     return f"""# Damaged files: {count} over all readers
 
 `LIMNER_DATA=FOLDER python benchmarks/damage.py`, {dt.date.today()}, {platform.processor() or platform.machine()},
 Python {platform.python_version()}, nibabel {version("nibabel")}, SimpleITK {version("SimpleITK")}.
 
-A crop of a real scan in every format that is read, damaged by fixed seeds: {harms}. `limner convert`
-runs on each, `limner check` on every {CHECKED}th, in a process of its own. A fault is a traceback, a crash, more than
-{damaged.PATIENCE} s, an exit code other than 0 (read) and 2 (refused), a file left behind by a refusal, a missing or
-broken one, or a refusal without a word. What is still read may have other voxels, where a format has no checksum.
+A crop of a real scan in every format that is read, damaged by fixed seeds:
 
-| format | damaged | refused | still read | faults | slowest, s | most memory, MB |
+{harms}
+
+`limner convert` runs on each, `limner check` on every {CHECKED}th, in a process of its own. A fault is a traceback, a
+crash, more than {damaged.PATIENCE} s, an exit code other than 0 (read) and 2 (refused), a file left behind by a
+refusal, a missing or broken one, or a refusal without a word. What is still read may have other voxels, where a format
+has no checksum.
+
+| format | damaged | refused | still read | faults | slowest, CPU s | most memory, MB |
 |---|---|---|---|---|---|---|
 {table}
 

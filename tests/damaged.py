@@ -22,8 +22,9 @@ import dicoms
 from limner.files import open_volume, save_volume, stored_volume
 from limner.space import Grid, Volume
 
-#: Seconds after which a command counts as hanging.
-PATIENCE = 20
+#: Seconds of the processor after which a command counts as hanging, and how many times as long it may take on the clock
+#: of a busy machine.
+PATIENCE, BUSY = 20, 3
 #: What may be left beside a command's output.
 WRITTEN = ("out.nii.gz",)
 
@@ -141,7 +142,7 @@ class Verdict:
     Args:
         code: it left with; None if it had to be stopped, negative if it crashed.
         words: on stderr.
-        seconds: taken.
+        seconds: of the processor, or on the clock if it had to be stopped.
         megabytes: of memory, at the peak.
         faults: what it should not have done.
     """
@@ -168,20 +169,22 @@ def judged(command: str, path: Path, *, folder: Path, method: str = "forkserver"
     child = context.Process(target=_run, args=(arguments, answer))
     began = time.perf_counter()
     child.start()
-    words, megabytes = answers.recv() if _answered(child, answers) else ("", 0.0)
-    child.join(PATIENCE)
+    ends = began + BUSY * PATIENCE
+    words, megabytes, seconds = answers.recv() if _answered(child, answers, ends=ends) else ("", 0.0, 0.0)
+    child.join(max(0.1, ends - time.perf_counter()))
     code = child.exitcode
     if code is None:
         child.kill()
         child.join()
     left = {file for file in folder.rglob("*") if file.is_file()} - before
-    faults = tuple(_faults(code, words, left=left, target=target if command == "convert" else None))
-    return Verdict(code, words, time.perf_counter() - began, megabytes, faults)
+    faults = _faults(code, words, left=left, target=target if command == "convert" else None)
+    if seconds > PATIENCE:
+        faults.append(f"took over {PATIENCE} s")
+    return Verdict(code, words, seconds or time.perf_counter() - began, megabytes, tuple(faults))
 
 
-def _answered(child: multiprocessing.process.BaseProcess, answers: object) -> bool:
+def _answered(child: multiprocessing.process.BaseProcess, answers: object, *, ends: float) -> bool:
     """Wait until a process says something, dies, or has been waited for long enough."""
-    ends = time.perf_counter() + PATIENCE
     while time.perf_counter() < ends:
         if answers.poll(0.02):  # type: ignore[attr-defined]
             return True
@@ -206,8 +209,8 @@ def _run(arguments: list[str], answer: object) -> None:
         except BaseException:  # noqa: BLE001 what would have been a traceback is what is looked for
             traceback.print_exc()
             code = 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    answer.send((heard.getvalue(), peak))  # type: ignore[attr-defined]
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    answer.send((heard.getvalue(), used.ru_maxrss / 1000, used.ru_utime + used.ru_stime))  # type: ignore[attr-defined]
     sys.exit(code)
 
 

@@ -44,6 +44,7 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
     """
     check.another_file(source, target)
     volume = stored_volume(source)
+    header = volume.header
     volume = replace(volume, kind=kind or ("labels" if looks_like_labels(volume) else "image"))
     if volume.kind == "labels":
         check.whole_numbers(volume.data, source)
@@ -51,7 +52,10 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
     if like is not None:
         volume = _brought(volume, stored_volume(like), names=(source, like))
     save_volume(volume, target, as_stored=True)
-    _tell_losses(volume, source, target=target)
+    family = next((known for known in FAMILIES if suffix(source) in known), ())
+    lost = [] if suffix(target) in family and like is None else list(_beyond_geometry(header))
+    if lost:
+        warnings.warn(check.fields_lost(target, lost), stacklevel=2)
     return volume
 
 
@@ -66,18 +70,9 @@ def _brought(volume: Volume, like: Volume, *, names: tuple[Path, Path]) -> Volum
     Raises:
         InputError: if the two have no place in common.
     """
-    check.overlap(
-        like.grid.covered(volume.grid) if like.data.ndim == volume.data.ndim else 0.0, names[0], like=names[1]
-    )
+    met = like.data.ndim == volume.data.ndim and like.grid.covered(volume.grid)
+    check.overlap(float(met), names[0], like=names[1])
     return replace(averaged(volume, like.grid), header=like.header)
-
-
-def _tell_losses(volume: Volume, source: Path, *, target: Path) -> None:
-    """Warn about what a header told and the new file does not."""
-    family = next((known for known in FAMILIES if suffix(source) in known), ())
-    lost = [] if suffix(target) in family else list(_beyond_geometry(volume.header))
-    if lost:
-        warnings.warn(check.fields_lost(target, lost), stacklevel=3)
 
 
 def _beyond_geometry(header: Any) -> Iterator[str]:
