@@ -165,10 +165,10 @@ class Steps(Progress):
     """Keeps the steps that it is told."""
 
     def __init__(self) -> None:
-        self.all: list[str] = []
+        self.all: list[tuple[str, str]] = []
 
     def step(self, name: str, words: str) -> None:
-        self.all.append(words)
+        self.all.append((name, words))
 
 
 def test_a_model_from_file_to_file(
@@ -185,7 +185,7 @@ def test_a_model_from_file_to_file(
         progress=told,
     )
     assert case.error is None
-    assert told.all == ["reading", "aligning", "predicting", "labelling"]
+    assert [words for _, words in told.all] == ["reading", "aligning", "predicting", "labelling"]
     labels = open_volume(tmp_path / "out" / case.labels, kind="labels")
     np.testing.assert_array_equal(labels.data, found.labels.data)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())

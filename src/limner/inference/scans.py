@@ -64,8 +64,9 @@ def segment_scans(
         if options.posteriors or options.samples:
             raise check.labels_alone(out, "--posteriors" if options.posteriors else "--samples")
         return [_one(cases[0], out, work=work, progress=progress)]
+    facts = work.facts  # which fails, before anything is written, if prior and model do not suit each other
     _make_folder(out)
-    job = Job(begin.anywhere(), Ledger.opened(out.absolute() / LEDGER, work.facts, redo=redo))
+    job = Job(begin.anywhere(), Ledger.opened(out.absolute() / LEDGER, facts, redo=redo))
     _describe(out, cases, table=LabelTable.from_dict(work.told["table"]))
     tables = Tables(out, {case.name: case.images[0] for case in cases}, told=work.told)
     items = [work.item(case) for case in cases]
