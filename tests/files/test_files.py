@@ -61,7 +61,7 @@ def test_labels_come_back_as_they_were(volume: Volume, ending: str) -> None:
     assert found.grid.matches(volume.grid)
 
 
-@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mgz", ".mgh", ".npz", ".npy"])
 @pytest.mark.parametrize(
     ("low", "high", "stored"), [(0, 255, "uint8"), (0, 256, "int16"), (-1, 1, "int16"), (0, 40000, "int32")]
 )

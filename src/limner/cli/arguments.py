@@ -20,19 +20,19 @@ Labels = Annotated[
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:
-    """Return the files among the paths, folders replaced by the volumes directly inside them, sorted.
+    """Return the files (and Zarr stores) among the paths, folders replaced by the volumes directly inside them, sorted.
 
     Hidden files are no volumes: a process that was killed may have left a half-written one.
 
     Raises:
         InputError: for a folder that holds none.
     """
-    from limner.files import SUFFIXES, is_volume
+    from limner.files import STORES, SUFFIXES, is_volume
 
     files: list[Path] = []
     for path in paths:
         inside = [path]
-        if path.is_dir():
+        if path.is_dir() and not path.name.lower().endswith(STORES):
             inside = sorted(file for file in path.iterdir() if is_volume(file) and not file.name.startswith("."))
         if not inside:
             raise check.no_scans(path, SUFFIXES)

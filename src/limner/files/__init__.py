@@ -14,10 +14,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from limner import check
-from limner.files import arrays, mgh, nifti
+from limner.files import arrays, hdf5, mgh, nifti, tiff, zarrays
 from limner.space import Array, Grid, Kind, Volume
 
-__all__ = ["SUFFIXES", "is_volume", "open_volume", "replacing", "replacing_folder", "save_volume", "stem", "suffix"]
+__all__ = [
+    "STORES",
+    "SUFFIXES",
+    "is_volume",
+    "open_volume",
+    "replacing",
+    "replacing_folder",
+    "save_volume",
+    "stem",
+    "suffix",
+]
 
 
 class Format(Protocol):
@@ -37,8 +47,16 @@ FORMATS: dict[str, Format] = {
     ".mgh": mgh,
     ".npz": arrays,
     ".npy": arrays,
+    ".hdf": hdf5,
+    ".h5": hdf5,
+    ".hdf5": hdf5,
+    ".tif": tiff,
+    ".tiff": tiff,
+    ".zarr": zarrays,
 }
 SUFFIXES = tuple(FORMATS)
+#: Suffixes of formats that keep a volume in a folder.
+STORES = (".zarr",)
 
 
 def suffix(path: str | Path) -> str:
@@ -69,16 +87,16 @@ def stem(path: str | Path) -> str:
 
 
 def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
-    """Read a volume: an image as float32, labels as int32.
+    """Read a volume: an image as float32, labels as int32, instances as uint64.
 
     Warns about what it tolerates: trailing axes of one voxel, axes that are not at right angles, a missing affine.
 
     Raises:
         InputError: for a file that is missing, damaged or of an unknown format; an image that is 4-D, not finite or
-            constant; labels that are not whole numbers; a singular affine.
+            constant; labels or instances that are not whole numbers; a singular affine.
     """
     path = Path(path)
-    check.existing_file(path)
+    (check.existing_store if path.name.lower().endswith(STORES) else check.existing_file)(path)
     data, affine, header = FORMATS[suffix(path)].read(path, np.float32 if kind == "image" else None)
     data = _squeezed(data, path, affine=affine)
     if affine is None:
@@ -91,6 +109,9 @@ def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
     if kind == "image":
         check.finite(data, path)
         check.varied(data, path)
+    elif kind == "instances":
+        check.instance_ids(data, path)
+        data = data.astype(np.uint64, copy=False)
     else:
         check.whole_numbers(data, path)
         data = data.astype(np.int32, copy=False)
@@ -100,6 +121,9 @@ def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
 def save_volume(volume: Volume, path: str | Path) -> None:
     """Write a volume: an image as float32, labels in the smallest of uint8, int16 and int32 that holds them.
 
+    Instances beyond 32 bits are written as uint64, and HDF5 has all ids in it; images of whole grey values up to 255
+    are uint8 in the microscopes' formats.
+
     The file appears whole or not at all; one that stood there before is replaced only by a whole one. A volume that
     came from a file of the same family keeps that file's header, and its geometry to the bit if the grid is the same.
 
@@ -108,18 +132,20 @@ def save_volume(volume: Volume, path: str | Path) -> None:
     """
     path = Path(path)
     write = FORMATS[suffix(path)].write
-    stored = np.float32 if volume.kind == "image" else label_type(volume.data)
-    with replacing(path) as temporary:
+    stored = np.float32 if volume.kind == "image" else label_type(volume.data, wide=volume.kind == "instances")
+    with (replacing_folder if suffix(path) in STORES else replacing)(path) as temporary:
         write(replace(volume, data=volume.data.astype(stored, copy=False)), temporary)
 
 
-def label_type(data: Array) -> type[np.integer[Any]]:
-    """Return the smallest integer type that every viewer reads and that holds `data`."""
+def label_type(data: Array, *, wide: bool = False) -> type[np.integer[Any]]:
+    """Return the smallest integer type that every viewer reads and that holds `data`; uint64 if `wide` ids need it."""
     low, high = data.min(), data.max()
     for candidate in (np.uint8, np.int16):
         info = np.iinfo(candidate)
         if info.min <= low and high <= info.max:
             return candidate
+    if wide and high > np.iinfo(np.int32).max:
+        return np.uint64
     check.whole_numbers(data, "volume")
     return np.int32
 
