@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from limner.space.affinities import Affinities, Offsets
 from limner.space.boxes import Box
 from limner.space.grid import Array, Grid, Kind, Volume
 from limner.space.labels import Label, LabelTable
 from limner.space.resample import led, reoriented, resampled
 
-__all__ = ["Array", "Box", "Grid", "Kind", "Label", "LabelTable", "Volume", "led", "reoriented", "resampled"]
+__all__ = [
+    "Affinities",
+    "Array",
+    "Box",
+    "Grid",
+    "Kind",
+    "Label",
+    "LabelTable",
+    "Offsets",
+    "Volume",
+    "led",
+    "reoriented",
+    "resampled",
+]
