@@ -126,14 +126,25 @@ def some_reference(voxels: int, *, case: str) -> None:
         )
 
 
-def parted(scale: NDArray[np.float64], *, case: str) -> None:
-    """Refuse two grids of other voxel sizes, by the ratio (D,) of their sizes.
+def same_axes(axes: NDArray[np.float64], *, case: str) -> None:
+    """Refuse two grids whose axes or voxel sizes differ, by the axes (D, D) of the one in voxels of the other.
 
     Raises:
-        InputError: with the ratio.
+        InputError: with the ratio of their sizes.
     """
-    if np.abs(scale - 1).max() > 1e-3:
+    if np.abs(axes - np.eye(len(axes))).max() > 1e-3:
+        ratio = np.round(np.linalg.norm(axes, axis=0), 4).tolist()
         raise InputError(
-            f"prediction and reference of '{case}' have voxels in the ratio {np.round(scale, 4).tolist()}; expected "
-            "one size: a resolution may be missing or in another unit; correct it, or resample one of them"
+            f"prediction and reference of '{case}' have voxels in the ratio {ratio} or other axes; expected the same: "
+            "a resolution may be missing or in another unit; correct it, or resample one of them"
         )
+
+
+def instances(kind: str, name: object) -> None:
+    """Refuse an image or a label map where instances are meant.
+
+    Raises:
+        InputError: naming which.
+    """
+    if kind != "instances":
+        raise InputError(f"{name} was opened as {kind}; expected instances: open it with kind='instances'")
