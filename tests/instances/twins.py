@@ -66,7 +66,11 @@ def mutex_watershed(values: Any, offsets: Any, strides: Any = None) -> NDArray[n
     for rank, (channel, voxel, partner) in enumerate(partners(shape, offsets)):
         near = np.abs(offsets[channel]).sum() == 1
         value = values[channel][voxel] / whole
-        thinned = strides is not None and not near and any(a % b for a, b in zip(voxel, strides, strict=True))
+        thinned = (
+            strides is not None
+            and not near
+            and any(min(ends) % stride for *ends, stride in zip(voxel, partner, strides, strict=True))
+        )
         strength = value if near else np.float32(1) - value
         if strength > 0 and not thinned:
             ranked.append((-strength, rank, near, voxel, partner))

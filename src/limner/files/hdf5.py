@@ -27,33 +27,40 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
     Raises:
         InputError: if the file is damaged, or has several arrays and none of that name.
     """
+    data, told = opened(path, LABELS if dtype is None else RAW)
+    return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
+
+
+def opened(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> tuple[Array, dict[str, Any]]:
+    """Return the array called `name`, or the only one of as many axes, and its attributes.
+
+    Raises:
+        InputError: if the file is damaged, or it is not evident which array is meant.
+    """
     import h5py
 
     try:
         with path.open("rb") as file, h5py.File(file, "r") as content:
-            found = _chosen(content, LABELS if dtype is None else RAW, path=path)
+            found = content[name] if name in content else _only(content, name, path=path, dimensions=dimensions)
             check.numeric(found.dtype, path)
-            data, told = found[()], dict(found.attrs)
+            return found[()], dict(found.attrs)
     except check.InputError:
         raise
     except Exception as error:
         # h5py raises whatever its library stumbles over.
         raise check.unreadable(path, error) from error
-    return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
 
 
-def _chosen(content: Any, name: str, *, path: Path) -> Any:
-    """Return the array called `name`, or the only one that could be a volume."""
+def _only(content: Any, name: str, *, path: Path, dimensions: tuple[int, ...]) -> Any:
+    """Return the only array of as many axes, where none is called `name`."""
     import h5py
 
-    if name in content:
-        return content[name]
     found: dict[str, Any] = {}
     content.visititems(lambda key, item: found.update({key: item} if isinstance(item, h5py.Dataset) else {}))
-    volumes = [key for key, item in found.items() if len(item.shape) in (2, 3) and item.dtype.kind in "buif"]
-    if len(volumes) != 1:
+    fitting = [key for key, item in found.items() if len(item.shape) in dimensions and item.dtype.kind in "buif"]
+    if len(fitting) != 1:
         raise check.ambiguous_arrays(path, list(found), key=name)
-    return found[volumes[0]]
+    return found[fitting[0]]
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -71,15 +78,28 @@ def write_all(volumes: Mapping[str, Volume], path: Path) -> None:
     Raises:
         OSError: if the disk refuses.
     """
+    ready = {
+        name: (narrowed(volume.data) if volume.kind == "image" else _wide(volume.data), attributes(volume.grid))
+        for name, volume in volumes.items()
+    }
+    create(ready, path)
+
+
+def create(arrays: Mapping[str, tuple[Array, Mapping[str, Any]]], path: Path) -> None:
+    """Write arrays with their attributes into one new file.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
     import h5py
 
     with h5py.File(path, "w") as content:
         content.attrs["file_format"] = FORMAT
-        for name, volume in volumes.items():
-            data = narrowed(volume.data) if volume.kind == "image" else _wide(volume.data)
-            chunks = tuple(min(size, 64) for size in data.shape)
+        for name, (data, told) in arrays.items():
+            # A chunk of affinities is of one channel.
+            chunks = tuple(1 if data.ndim - axis > 3 else min(size, 64) for axis, size in enumerate(data.shape))
             stored = content.create_dataset(name, data=data, chunks=chunks, compression="gzip", compression_opts=4)
-            stored.attrs.update(attributes(volume.grid))
+            stored.attrs.update(told)
 
 
 def _wide(labels: Array) -> Array:

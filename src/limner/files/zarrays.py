@@ -26,21 +26,29 @@ def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
     Raises:
         InputError: if the store is damaged, or it is not evident which of its arrays is meant.
     """
+    data, told = opened(path, LABELS if dtype is None else RAW)
+    return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
+
+
+def opened(path: Path, name: str) -> tuple[Array, dict[str, Any]]:
+    """Return the array of a store, of a group the one called `name` or the only one, and its attributes.
+
+    Raises:
+        InputError: if the store is damaged, or it is not evident which array is meant.
+    """
     import zarr
 
     try:
-        content = zarr.open(path, mode="r")
-        array, told = (
-            (content, dict(content.attrs)) if isinstance(content, zarr.Array) else _member(content, path, dtype=dtype)
-        )
+        content: Any = zarr.open(path, mode="r")
+        single = isinstance(content, zarr.Array)
+        array, told = (content, dict(content.attrs)) if single else _member(content, path, name=name)
         check.numeric(array.dtype, path)
-        data = np.asarray(array[...])
+        return np.asarray(array[...]), told
     except check.InputError:
         raise
     except Exception as error:
         # zarr and its codecs raise whatever they stumble over.
         raise check.unreadable(path, error) from error
-    return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
 
 
 def write(volume: Volume, path: Path, *, version: Literal[2, 3] = 3) -> None:
@@ -49,18 +57,33 @@ def write(volume: Volume, path: Path, *, version: Literal[2, 3] = 3) -> None:
     Raises:
         OSError: if the disk refuses.
     """
+    data = narrowed(volume.data) if volume.kind == "image" else volume.data
+    create(path, data, told=attributes(volume.grid), version=version)
+
+
+def create(path: Path, data: Array, *, told: Mapping[str, Any], version: Literal[2, 3] = 3) -> None:
+    """Write an array with its attributes into a folder that is new or empty.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
     import zarr
 
-    data = narrowed(volume.data) if volume.kind == "image" else volume.data
-    told = {**attributes(volume.grid), "units": "nm", "axis_names": list("zyx"[-data.ndim :])}
-    chunks = tuple(min(size, CHUNK) for size in data.shape)
+    # A chunk of affinities is of one channel.
+    chunks = tuple(1 if data.ndim - axis > 3 else min(size, CHUNK) for axis, size in enumerate(data.shape))
+    names = list("czyx"[-data.ndim :])
     array = zarr.create_array(
-        path, shape=data.shape, dtype=data.dtype, chunks=chunks, zarr_format=version, attributes=told
+        path,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks,
+        zarr_format=version,
+        attributes={**told, "units": "nm", "axis_names": names},
     )
     array[...] = data
 
 
-def _member(group: Any, path: Path, *, dtype: type | None) -> tuple[Any, Mapping[str, Any]]:
+def _member(group: Any, path: Path, *, name: str) -> tuple[Any, dict[str, Any]]:
     """Return the array of a group that is meant, and what is said of its voxels."""
     import zarr
 
@@ -68,7 +91,6 @@ def _member(group: Any, path: Path, *, dtype: type | None) -> tuple[Any, Mapping
     if scales:
         finest = scales[0]["datasets"][0]
         return group[finest["path"]], _ome(scales[0]["axes"], finest["coordinateTransformations"])
-    name = LABELS if dtype is None else RAW
     arrays = {key: item for key, item in group.members(max_depth=None) if isinstance(item, zarr.Array)}
     if name not in arrays and len(arrays) != 1:
         raise check.ambiguous_arrays(path, sorted(arrays), key=name)

@@ -36,7 +36,8 @@ def mutex_watershed(
     Args:
         values: (C, *S) affinities. uint8 is sorted as it is, float32 exactly.
         offsets: (C, D) voxels.
-        strides: (D,); of the repelling edges only those count whose voxel lies at a multiple of these along each axis.
+        strides: (D,); of the repelling edges only those count whose lower end along each axis lies at a multiple. So
+            it does not matter at which end an edge is stored.
         smallest: voxels of the smallest segment that stays; what is smaller becomes 0.
         threads: at most; None: one per core. They sort; the rest is one chain of decisions, and takes one core.
 

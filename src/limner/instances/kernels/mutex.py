@@ -28,7 +28,7 @@ def spread(values: Any, repulsive: bool, offset: Any, strides: Any, first: Any, 
         values: (Z, Y, X) affinities.
         repulsive: whether they repel where they are low.
         offset: (3,) from a voxel to its partner.
-        strides: (3,): an edge counts where the voxel's place is a multiple of each.
+        strides: (3,): an edge counts where its lower end along each axis is at a multiple.
         first: number of the edge at the first voxel.
         cursors: (K,) int64, strongest first.
         order: (N,) uint32 numbers of edges, or empty.
@@ -36,15 +36,12 @@ def spread(values: Any, repulsive: bool, offset: Any, strides: Any, first: Any, 
     Z, Y, X = values.shape
     weakness = np.empty(X, np.float32)
     steps = weakness.view(np.uint32)
-    for z in range(max(0, -offset[0]), min(Z, Z - offset[0])):
-        for y in range(max(0, -offset[1]), min(Y, Y - offset[1])):
-            if z % strides[0] or y % strides[1]:
-                continue
+    low, high = max(0, -offset[2]), min(X, X - offset[2])
+    for z in range(max(0, -offset[0]), min(Z, Z - offset[0]), strides[0]):
+        for y in range(max(0, -offset[1]), min(Y, Y - offset[1]), strides[1]):
             for x in range(X):
                 value = values[z, y, x] / np.float32(255) if values.itemsize == 1 else values[z, y, x]
                 weakness[x] = np.float32(1) - (np.float32(1) - value if repulsive else value)
-            low, high = max(0, -offset[2]), min(X, X - offset[2])
-            low += -low % strides[2]
             for x in range(low, high, strides[2]):
                 # The upper bits of a positive float sort as the float does, and are finest where edges are strongest.
                 step = (
