@@ -25,7 +25,7 @@ def blocks() -> np.ndarray:
 
 
 def scores(prediction: Volume, reference: Volume, **options: float) -> dict[str, float]:
-    rows = evaluate_instances(prediction, reference, case="cube", **options)
+    rows = evaluate_instances(prediction, reference, case="cube", **options).rows
     assert {(row["case"], row["structure"]) for row in rows} == {("cube", "volume")}
     assert [row["metric"] for row in rows] == list(INSTANCE_METRICS)
     return {row["metric"]: row["value"] for row in rows}
@@ -45,6 +45,9 @@ def test_mergers_are_told_by_direction() -> None:
     found = scores(volume(merged), volume(data))
     assert (found["mergers_through_z"], found["mergers_in_section"]) == (1, 1)
     assert found["vi_merge"] == pytest.approx(0.5)
+    told = evaluate_instances(volume(merged), volume(data), case="cube", worst=1)
+    assert [merger.objects for merger in told.mergers] == [(1, 5)]
+    assert told.splits == []
 
 
 def test_a_tolerance_forgives_borders_in_nm() -> None:

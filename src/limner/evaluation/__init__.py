@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.evaluation.instances import INSTANCE_METRICS, evaluate_instances
+from limner.evaluation.instances import INSTANCE_METRICS, InstanceScores, evaluate_instances
 from limner.evaluation.overlap import contingency, dice, volumes
 from limner.evaluation.partition import (
     Shared,
@@ -25,6 +25,7 @@ __all__ = [
     "METRICS",
     "Comparison",
     "Distances",
+    "InstanceScores",
     "Merger",
     "Row",
     "Shared",

@@ -5,12 +5,15 @@ Source: the scores name theirs, in `partition` and `proofreading`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from limner import check
 from limner.evaluation import partition
-from limner.evaluation.proofreading import mergers
+from limner.evaluation.proofreading import Merger, Split, mergers, splits
 from limner.evaluation.scores import Row
 from limner.space import Array, Box, Grid, Volume
 
@@ -36,7 +39,24 @@ WHOLE = "volume"
 NANOMETRES = 1e6
 
 
-def evaluate_instances(prediction: Volume, reference: Volume, *, case: str, tolerance: float = 0) -> list[Row]:
+@dataclass(frozen=True)
+class InstanceScores:
+    """How well one volume was segmented, and what to look at first.
+
+    Args:
+        rows: one for each of `INSTANCE_METRICS`.
+        splits: the objects whose splits cost most.
+        mergers: the pairs of objects whose mergers cost most.
+    """
+
+    rows: list[Row]
+    splits: list[Split]
+    mergers: list[Merger]
+
+
+def evaluate_instances(
+    prediction: Volume, reference: Volume, *, case: str, tolerance: float = 0, worst: int = 10
+) -> InstanceScores:
     """Score segments against true objects, on the voxels that both volumes have.
 
     Voxels without a true object (0) are ignored. A prediction may begin elsewhere and be larger or smaller than the
@@ -47,11 +67,12 @@ def evaluate_instances(prediction: Volume, reference: Volume, *, case: str, tole
         reference: instances.
         case: name in the rows and in messages.
         tolerance: nm in a section within which of a border nothing counts; 0 ignores nothing, and 25 is CREMI's.
+        worst: how many splits and mergers to name.
 
     Returns:
-        One row for each of `INSTANCE_METRICS`. "largest_segment" is the share of the voxels that count which it has.
-        A pair of objects that merge counts as "mergers_through_z" if they touch inside segments at more faces between
-        sections than within them, and otherwise as "mergers_in_section"; the tolerance plays no part in these two.
+        "largest_segment" is the share of the voxels that count which it has. A pair of objects that merge counts as
+        "mergers_through_z" if they touch inside segments at more faces between sections than within them, and otherwise
+        as "mergers_in_section"; the tolerance plays no part in these two.
 
     Raises:
         InputError: if a volume has no instances, voxels do not coincide, none is common to both, or none counts.
@@ -62,10 +83,12 @@ def evaluate_instances(prediction: Volume, reference: Volume, *, case: str, tole
     ignored = _ignored(truth, grid, tolerance=tolerance)
     table = partition.shared(segments, truth, ignored=ignored)
     check.some_reference(table.total, case=case)
-    return [
+    merged = mergers(segments, truth, table=table)
+    rows: list[Row] = [
         {"case": case, "structure": WHOLE, "metric": metric, "value": float(value)}
-        for metric, value in _scores(table, segments, truth=truth).items()
+        for metric, value in _scores(table, merged).items()
     ]
+    return InstanceScores(rows, splits(table, count=worst), merged[:worst])
 
 
 def common(prediction: Volume, reference: Volume, *, case: str) -> tuple[Array, Array, Grid]:
@@ -95,11 +118,10 @@ def _ignored(truth: Array, grid: Grid, *, tolerance: float) -> NDArray[np.bool_]
     return partition.near_borders(truth.reshape(solid), tolerance, spacing=(along_y, along_x)).reshape(truth.shape)
 
 
-def _scores(table: partition.Shared, segments: Array, *, truth: Array) -> dict[str, float]:
+def _scores(table: partition.Shared, merged: Sequence[Merger]) -> dict[str, float]:
     """Return the value of each of `INSTANCE_METRICS`."""
     split, merge = partition.variation_of_information(table)
     real = table.of_segment[table.segments > 0]
-    merged = mergers(segments, truth, table=table)
     through_z = sum(pair.through_z > pair.in_section for pair in merged)
     values = (
         split,
