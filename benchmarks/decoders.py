@@ -11,7 +11,6 @@ import datetime as dt
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -205,16 +204,21 @@ def measured(folder: Path, step: str, way: str) -> dict[str, Any]:
         given["values"] = np.rint(given["values"] * 255).astype(np.uint8)
     corner = {name: np.ascontiguousarray(array[..., :32, :32, :32]) for name, array in given.items()}
     call(corner)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    # The kernel's record of the highest so far is set back to what is there now.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = highest_bytes()
     clock, cores = time.perf_counter(), time.process_time()
     result = call(given)
     found = {"seconds": time.perf_counter() - clock, "core_seconds": time.process_time() - cores}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # A peak from before says nothing: then there is no figure.
-    found["bytes"] = peak * 1024 - resident if peak > before else None
+    found["bytes"] = highest_bytes() - before
     np.save(folder / f"{_file(step, way)}.npy", result)
     return found
+
+
+def highest_bytes() -> int:
+    """Return the most memory this process has had since the record was set back."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def _file(step: str, way: str) -> str:
@@ -263,12 +267,9 @@ def table(folder: Path, step: str, runs: dict[str, list[dict[str, Any]]], *, vox
     ]
     for way, found in runs.items():
         clock, cores = (statistics.median(run[key] for run in found) for key in ("seconds", "core_seconds"))
-        bytes_each = [run["bytes"] / voxels for run in found if run["bytes"]]
-        memory = f"{statistics.median(bytes_each):.1f}" if bytes_each else "none seen"
-        other = np.load(folder / f"{_file(step, way)}.npy")
-        lines.append(
-            f"| {way} | {clock:.2f} | {cores:.2f} | {voxels / cores / 1e6:.2f} | {memory} | {agreement(first, other)} |"
-        )
+        memory = statistics.median(run["bytes"] for run in found) / voxels
+        told = agreement(first, np.load(folder / f"{_file(step, way)}.npy"))
+        lines.append(f"| {way} | {clock:.2f} | {cores:.2f} | {voxels / cores / 1e6:.2f} | {memory:.1f} | {told} |")
     return lines
 
 

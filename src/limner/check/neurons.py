@@ -46,6 +46,19 @@ def affinity_range(low: float, high: float) -> None:
         )
 
 
+def decodable(voxels: int, edges: int) -> None:
+    """Refuse a volume whose voxels or edges cannot be numbered in 32 bits.
+
+    Raises:
+        InputError: with both.
+    """
+    if voxels >= 2**31 or edges >= 2**32:
+        raise InputError(
+            f"affinities of {voxels} voxels with {edges} edges are too many to decode at once; expected fewer than "
+            "2**31 voxels and 2**32 edges: decode the volume in blocks"
+        )
+
+
 def likely_inverted(middle: float) -> InputWarning:
     """Word affinities most of which say that neighbours are apart, by their median."""
     return InputWarning(

@@ -5,8 +5,7 @@ one ordinary segment for the variation of information; for Rand scores its voxel
 
 Source: Meila, COLT 2003, variation of information, in bits; Arganda-Carreras et al., Front. Neuroanat. 9 (2015),
 adapted Rand error and F-scores with equal weights for splits and mergers; CREMI challenge (2016): its score is the
-geometric mean of the adapted Rand error and the variation of information. Its public code adds the voxels of segment 0
-to sums of squares as if these were shares; here each is a segment of one voxel, as the definition says.
+geometric mean of the adapted Rand error and the variation of information.
 """
 
 from __future__ import annotations

@@ -89,18 +89,20 @@ def edges(values: Array, offsets: Offsets, *, threads: int | None = None) -> Edg
 
     Raises:
         InputError: for shapes that do not go together, another type than float32 or uint8, values outside 0 to 1, NaN,
-            or if there are no direct neighbours.
+            more voxels or edges than 32 bits can number, or if there are no direct neighbours.
     """
+    from limner.instances.kernels import values as shares
+
     check.affinities(values, offsets)
+    check.decodable(values[0].size, values.size)
     missing = 4 - values.ndim
     steps = np.pad(np.asarray(offsets, np.int64), ((0, 0), (missing, 0)))
     solid = np.ascontiguousarray(values).reshape(len(values), *(1,) * missing, *values.shape[1:])
     near = np.abs(steps).sum(axis=1) == 1
     if not near.any():
         raise check.no_nearest(offsets)
-    if values.dtype == np.float32:
-        extremes = np.array(each(lambda channel: (channel.min(), channel.max()), solid, threads=threads))
-        check.affinity_range(float(extremes[:, 0].min()), float(extremes[:, 1].max()))
+    if values.dtype == np.float32 and not all(each(shares.all_shares, solid.reshape(len(solid), -1), threads=threads)):
+        check.affinity_range(float(values.min()), float(values.max()))
     _warn_if_inverted(solid[near])
     return Edges(solid, steps, near, values.shape[1:])
 

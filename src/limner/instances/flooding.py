@@ -111,12 +111,12 @@ def _flooded(
     np.minimum(levels, 254, out=heights[inner])
     if mask is not None:
         heights[inner][~mask] = 255
-    labels = np.zeros((*heights.shape, 2), np.int32)
-    labels[inner][..., 0] = seeds
+    labels = np.zeros(heights.shape, np.int32)
+    labels[inner] = seeds
     before = sorted(int(np.dot(step, heights.strides)) for step in steps)
     around = np.array(before + [-step for step in reversed(before)], np.int64)
-    flooding.flood(heights.reshape(-1), labels.reshape(-1, 2), around)
-    found = labels[inner][..., 0]
+    flooding.flood(heights.reshape(-1), labels.reshape(-1), around)
+    found = labels[inner]
     return np.where(mask, found, 0) if mask is not None else found.copy()
 
 

@@ -9,17 +9,37 @@ import numpy as np
 
 #: A voxel of this level is a wall, or has its label; levels are below.
 CLOSED = np.uint8(255)
+#: Voxels in a piece of a queue. Next to one another in memory, they are looked at before their turn comes.
+PIECE = 1024
 
 
 @numba.njit(cache=True, nogil=True)
-def _queue(voxel: Any, level: Any, ends: Any, following: Any) -> None:
-    """Put a voxel last in the queue of its level; `ends` (255, 2) are the first and last of each, or -1."""
-    following[voxel, 1] = -1
-    if ends[level, 0] < 0:
-        ends[level, 0] = voxel
-    else:
-        following[ends[level, 1], 1] = voxel
-    ends[level, 1] = voxel
+def _queue(voxel: Any, level: Any, queues: Any, pieces: Any, links: Any) -> None:
+    """Put a voxel last in the queue of its level.
+
+    Args:
+        voxel: which.
+        level: below 255.
+        queues: (256, 4): piece and place of the first voxel, piece and place behind the last; in the last row, how many
+            pieces are in use, and the first of those that are free again, or -1.
+        pieces: (P, PIECE) voxels.
+        links: (P,) the piece that comes next.
+    """
+    queue, state = queues[level], queues[255]
+    if queue[2] < 0 or queue[3] == PIECE:
+        fresh = state[1]
+        if fresh >= 0:
+            state[1] = links[fresh]
+        else:
+            fresh = state[0]
+            state[0] += 1
+        if queue[2] < 0:
+            queue[0], queue[1] = fresh, 0
+        else:
+            links[queue[2]] = fresh
+        queue[2], queue[3] = fresh, 0
+    pieces[queue[2], queue[3]] = voxel
+    queue[3] += 1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -30,35 +50,40 @@ def flood(levels: Any, labels: Any, steps: Any) -> None:
 
     Args:
         levels: (N,) uint8, closed around the volume and on walls; everything reached is closed.
-        labels: (N, 2) int32, the label or 0, and room for the queues: both are wanted together.
-        steps: (6,) from a voxel to its neighbours; 0 where there is none.
+        labels: (N,) int32, 0 where there is none.
+        steps: (M,) from a voxel to its neighbours.
     """
-    ends = np.full((255, 2), -1, np.int32)
+    # Every voxel waits at most once, and each queue has a piece that is begun and one that is not full. What is not
+    # used takes no memory.
+    room = len(labels) // PIECE + 2 * 255
+    queues, pieces, links = np.full((256, 4), -1, np.int64), np.empty((room, PIECE), np.int32), np.empty(room, np.int64)
+    state = queues[255]
+    state[0] = 0
     for voxel in range(len(labels)):
-        if labels[voxel, 0] > 0 and levels[voxel] != CLOSED:
+        if labels[voxel] > 0 and levels[voxel] != CLOSED:
             for step in steps:
-                if levels[voxel + step] != CLOSED and labels[voxel + step, 0] == 0:
-                    _queue(voxel, levels[voxel], ends, labels)
+                if levels[voxel + step] != CLOSED and labels[voxel + step] == 0:
+                    _queue(voxel, levels[voxel], queues, pieces, links)
                     break
     for voxel in range(len(labels)):
-        if labels[voxel, 0] > 0:
+        if labels[voxel] > 0:
             levels[voxel] = CLOSED
-    level = 0
-    while level < len(ends):
-        voxel = int(ends[level, 0])
-        if voxel < 0:
-            level += 1
-            continue
-        ends[level, 0] = labels[voxel, 1]
-        label = labels[voxel, 0]
-        for step in steps:
-            neighbour = voxel + step
-            height = levels[neighbour]
-            if height != CLOSED:
-                levels[neighbour] = CLOSED
-                labels[neighbour, 0] = label
-                # Below the water, a basin is full at once.
-                _queue(neighbour, max(level, int(height)), ends, labels)
+    for level in range(255):
+        queue = queues[level]
+        # What is reached below the water is full at once, so that no lower queue fills again.
+        while queue[0] != queue[2] or queue[1] < queue[3]:
+            if queue[1] == PIECE:
+                done = queue[0]
+                queue[0], queue[1] = links[done], 0
+                links[done], state[1] = state[1], done
+            here = np.int64(pieces[queue[0], queue[1]])
+            queue[1] += 1
+            for step in steps:
+                height = levels[here + step]
+                if height != CLOSED:
+                    levels[here + step] = CLOSED
+                    labels[here + step] = labels[here]
+                    _queue(here + step, max(level, np.int64(height)), queues, pieces, links)
 
 
 @numba.njit(cache=True, nogil=True)

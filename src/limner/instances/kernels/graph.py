@@ -11,13 +11,27 @@ import numpy as np
 from limner.instances.kernels.forest import find
 from limner.instances.kernels.pairs import FREE, grown, pair, place
 
+#: Voxels that are compared at once: few of them lie at a border.
+BLOCK = 32
+
 
 @numba.njit(cache=True, nogil=True)
 def _border(here: Any, there: Any, x: int) -> int:
     """Return the first place from `x` on where two rows (X,) hold two fragments; X if there is none."""
-    while x < len(here) and (here[x] == there[x] or here[x] <= 0 or there[x] <= 0):
-        x += 1
-    return x
+    while x < len(here):
+        if x + BLOCK <= len(here):
+            found = 0
+            for at in range(x, x + BLOCK):
+                if here[at] != there[at] and here[at] > 0 and there[at] > 0:
+                    found += 1
+            if not found:
+                x += BLOCK
+                continue
+        for at in range(x, min(x + BLOCK, len(here))):
+            if here[at] != there[at] and here[at] > 0 and there[at] > 0:
+                return at
+        x += BLOCK
+    return len(here)
 
 
 @numba.njit(cache=True, nogil=True)
