@@ -2,7 +2,7 @@
 
 Every way is run by a fresh process that loads its input, runs once to warm up on a corner of it, and then once for the
 figures: seconds on the clock, seconds of all cores together, and peak memory beyond imports and input. Rivals take
-turns over several rounds. Each partition is compared with that of the rival.
+turns over several rounds. Each partition is compared with that of the rival. They are installed by the extra `rivals`.
 """
 
 from __future__ import annotations

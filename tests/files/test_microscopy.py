@@ -13,8 +13,9 @@ import zarr
 
 from limner.check import InputError, InputWarning
 from limner.files import hdf5, open_volume, save_volume, zarrays
+from limner.files.inspection import inspected
 from limner.files.nanometres import nanometres, placed
-from limner.space import Grid, Volume
+from limner.space import Grid, LabelTable, Volume
 
 ENDINGS = [".hdf", ".tif", ".zarr"]
 SIZES, OFFSET = [40.0, 4.3, 4.1], [1480.0, 3644.0, 0.1]
@@ -66,6 +67,18 @@ def test_small_ids_are_stored_small_but_for_cremi(tmp_path: Path) -> None:
     for ending, dtype in ((".hdf", np.uint64), (".tif", np.uint8), (".zarr", np.uint8)):
         save_volume(volume, tmp_path / f"ids{ending}")
         assert stored(tmp_path / f"ids{ending}")[0].dtype == dtype
+
+
+def test_mgh_has_no_room_for_64_bits(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="whole numbers of at most 32 bits"):
+        save_volume(Volume(IDS, grid(IDS.shape), "instances"), tmp_path / "ids.mgz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_voxels_are_told_in_nm(tmp_path: Path) -> None:
+    save_volume(Volume(GREY, grid(), "image"), tmp_path / "raw.hdf")
+    told = inspected(tmp_path / "raw.hdf", LabelTable.freesurfer()).geometry
+    assert told == "2 x 3 x 4 voxels of 40 x 4.3 x 4.1 nm, axes lead SAR"
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, 2.0**60])

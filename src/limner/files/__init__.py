@@ -132,7 +132,8 @@ def save_volume(volume: Volume, path: str | Path) -> None:
     """
     path = Path(path)
     write = FORMATS[suffix(path)].write
-    stored = np.float32 if volume.kind == "image" else label_type(volume.data, wide=volume.kind == "instances")
+    wide = volume.kind == "instances" and FORMATS[suffix(path)] is not mgh  # which has 32 bits at most
+    stored = np.float32 if volume.kind == "image" else label_type(volume.data, wide=wide)
     with (replacing_folder if suffix(path) in STORES else replacing)(path) as temporary:
         write(replace(volume, data=volume.data.astype(stored, copy=False)), temporary)
 

@@ -14,6 +14,8 @@ from limner.space import Grid, LabelTable, Volume
 
 #: A file of whole numbers with at most this many different values is taken for a label map.
 MOST_LABELS = 400
+#: Voxels of at most this many mm are told in nm.
+SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ def _map_like(volume: Volume) -> bool:
 
 def _geometry(grid: Grid) -> str:
     """Return the shape, voxel sizes and orientation in words."""
-    sizes = " x ".join(f"{size:.4g}" for size in grid.voxel_sizes)
-    return f"{' x '.join(map(str, grid.shape))} voxels of {sizes} mm, axes lead {grid.orientation}"
+    unit, factor = ("mm", 1) if grid.voxel_sizes.max() > SMALL else ("nm", 1e6)
+    sizes = " x ".join(f"{size:.4g}" for size in grid.voxel_sizes * factor)
+    return f"{' x '.join(map(str, grid.shape))} voxels of {sizes} {unit}, axes lead {grid.orientation}"
 
 
 def _intensities(volume: Volume) -> str:

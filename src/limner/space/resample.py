@@ -12,17 +12,23 @@ from limner.space.grid import LETTERS, Grid, Volume, oriented_axes
 
 
 def resampled(volume: Volume, grid: Grid) -> Volume:
-    """Return the volume on `grid`: images by linear interpolation, labels by nearest neighbour, zero outside.
+    """Return the volume on `grid`: images by linear interpolation, others by nearest neighbour, zero outside.
 
     Returns:
-        Volume with data of `grid.shape`: labels in their own type, images as float32. A matching grid changes no value.
+        Volume with data of `grid.shape`: images as float32, others in their own type. A matching grid changes no value.
     """
     from scipy import ndimage
 
-    labels = volume.kind == "labels"
+    labels = volume.kind != "image"
     dtype = volume.data.dtype if labels else np.dtype(np.float32)
     if volume.grid.matches(grid):
         return replace(volume, data=volume.data.astype(dtype, copy=False), grid=grid)
+    if volume.kind == "instances":
+        # Not the ids themselves, which would pass through floating point, where they run together from 2**53 on.
+        names = np.unique(np.append(volume.data.reshape(-1), dtype.type(0)))
+        ranks = np.searchsorted(names, volume.data).astype(np.int32)
+        data = names[resampled(replace(volume, data=ranks, kind="labels"), grid).data]
+        return replace(volume, data=data, grid=grid)
     matrix = np.linalg.inv(volume.grid.affine) @ grid.affine
     data = ndimage.affine_transform(
         volume.data,
