@@ -89,21 +89,22 @@ def flooded(
     sections: bool = False,
     threads: int | None = None,
 ) -> Labels:
-    """Return `seeds` grown over `levels`, both (Z, Y, X), where the mask is true: on one core, unless by sections."""
-    if not sections:
-        return _flooded(levels, seeds, mask=mask, steps=[(0, 0, -1), (0, -1, 0), (-1, 0, 0)])
-    masks = [None] * len(levels) if mask is None else [mask[z : z + 1] for z in range(len(levels))]
+    """Let `seeds` grow over `levels`, both (Z, Y, X), in place, where the mask is true; by sections on all cores."""
+    steps = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)][sections:]
+    parts = [(z, z + 1) for z in range(len(levels))] if sections else [(0, len(levels))]
 
-    def within(z: int) -> Labels:
-        return _flooded(levels[z : z + 1], seeds[z : z + 1], mask=masks[z], steps=[(0, 0, -1), (0, -1, 0)])
+    def within(part: tuple[int, int]) -> None:
+        inside = slice(*part)
+        _flood(levels[inside], seeds[inside], mask=None if mask is None else mask[inside], steps=steps)
 
-    return np.concatenate(each(within, range(len(levels)), threads=threads))
+    each(within, parts, threads=threads)
+    return seeds
 
 
-def _flooded(
+def _flood(
     levels: Bytes, seeds: Labels, *, mask: NDArray[np.bool_] | None, steps: Sequence[tuple[int, int, int]]
-) -> Labels:
-    """Return `seeds` grown over `levels`, both (Z, Y, X), by `steps` and their opposites."""
+) -> None:
+    """Let `seeds` grow over `levels`, both (Z, Y, X), in place, by `steps` and their opposites."""
     from limner.instances.kernels import flooding
 
     inner = tuple(slice(1, -1) for _ in range(3))
@@ -116,8 +117,7 @@ def _flooded(
     before = sorted(int(np.dot(step, heights.strides)) for step in steps)
     around = np.array(before + [-step for step in reversed(before)], np.int64)
     flooding.flood(heights.reshape(-1), labels.reshape(-1), around)
-    found = labels[inner]
-    return np.where(mask, found, 0) if mask is not None else found.copy()
+    np.multiply(labels[inner], True if mask is None else mask, out=seeds)
 
 
 def interior(graph: Edges, *, threads: int | None = None) -> Bytes:
@@ -177,13 +177,16 @@ def _highest(depth: Bytes, axis: int, *, reach: int) -> Bytes:
 
 def quantised(values: Array) -> Bytes:
     """Return values (*S) in 255ths of the way from the lowest to the highest finite one; infinite ones at the ends."""
+    values = values if values.dtype.kind == "f" else values.astype(np.float32)
     finite = np.isfinite(values)
     low, high = (float(values.min(where=finite, initial=np.inf)), float(values.max(where=finite, initial=-np.inf)))
     if not low < high:
         return np.where(values == np.inf, 255, 0).astype(np.uint8)
-    scaled = np.clip(values, low, high) - np.float32(low)
+    scaled = np.clip(values, low, high).astype(np.float32, copy=False)
+    scaled -= np.float32(low)
     scaled *= np.float32(255 / (high - low))
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    steps: Bytes = np.rint(scaled, out=scaled).astype(np.uint8)
+    return steps
 
 
 def _labelled(mask: NDArray[np.bool_], *, sections: bool) -> Labels:
