@@ -78,7 +78,9 @@ class Edges(NamedTuple):
     def nearest(self) -> Edges:
         """Return the channels of direct neighbours only."""
         chosen = np.flatnonzero(self.near)
-        values = self.values if len(chosen) == len(self.near) else self.values[chosen]
+        first, last = int(chosen[0]), int(chosen[-1]) + 1
+        # They mostly stand side by side, and then nothing is copied.
+        values = self.values[first:last] if last - first == len(chosen) else self.values[chosen]
         return Edges(values, self.offsets[chosen], self.near[chosen], self.shape)
 
 
@@ -103,13 +105,14 @@ def edges(values: Array, offsets: Offsets, *, threads: int | None = None) -> Edg
         raise check.no_nearest(offsets)
     if values.dtype == np.float32 and not all(each(shares.all_shares, solid.reshape(len(solid), -1), threads=threads)):
         check.affinity_range(float(values.min()), float(values.max()))
-    _warn_if_inverted(solid[near])
+    _warn_if_inverted([channel for channel, direct in zip(solid, near, strict=True) if direct])
     return Edges(solid, steps, near, values.shape[1:])
 
 
-def _warn_if_inverted(values: Array) -> None:
+def _warn_if_inverted(channels: Sequence[Array]) -> None:
     """Warn if the median of affinities of direct neighbours, looked at here and there, is low."""
-    whole = 255 if values.dtype == np.uint8 else 1
-    middle = float(np.median(values.reshape(-1)[:: max(1, values.size // 10_000)])) / whole
+    whole = 255 if channels[0].dtype == np.uint8 else 1
+    some = [channel.reshape(-1)[:: max(1, channel.size // 4096)] for channel in channels]
+    middle = float(np.median(np.concatenate(some))) / whole
     if middle < 0.2:
         warnings.warn(check.likely_inverted(middle), stacklevel=4)
