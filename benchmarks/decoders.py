@@ -184,7 +184,7 @@ STEPS: dict[str, tuple[str, dict[str, tuple[bool, Callable[[Inputs], Any]]]]] = 
             "mwatershed": (False, lambda given: mwatershed_mutex(given, STRIDES)),
         },
     ),
-    "VI and Rand, a million segments": (
+    "VI and Rand, many segments": (
         "scores",
         {"limner": (False, our_scores), "scikit-image": (False, skimage_scores)},
     ),

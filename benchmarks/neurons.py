@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,9 +48,9 @@ def intensity_affinities(image: Volume, width: float) -> Values:
     return values
 
 
-def ways(image: Volume) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+def ways(image: Volume, widths: Sequence[float]) -> Iterator[tuple[str, str, Callable[[], Any]]]:
     """Return each decoder with each of its settings: its name, the settings, and what runs it."""
-    for width in (0.5, 1.0, 1.5):
+    for width in widths:
         values = intensity_affinities(image, width)
         for threshold, smallest in itertools.product((0.2, 0.3, 0.4, 0.5), (50, 500)):
             told = f"smoothed by {width}, T {threshold}, smallest {smallest}, filled"
@@ -84,10 +84,10 @@ def scored(labels: Any, truth: Volume, *, tolerance: float = 0) -> dict[str, flo
     return {row["metric"]: row["value"] for row in rows}
 
 
-def chosen(image: Volume, truth: Volume) -> dict[str, str]:
+def chosen(image: Volume, truth: Volume, *, widths: Sequence[float]) -> dict[str, str]:
     """Return for each decoder the settings with the lowest sum of both variations of information."""
     best: dict[str, tuple[float, str]] = {}
-    for name, told, run in ways(image):
+    for name, told, run in ways(image, widths):
         value = scored(run(), truth)["vi"]
         best[name] = min(best.get(name, (np.inf, "")), (value, told))
         typer.echo(f"{name}: {told}: {value:.3f}", err=True)
@@ -96,14 +96,17 @@ def chosen(image: Volume, truth: Volume) -> dict[str, str]:
 
 def main(
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("benchmarks/results/neurons.md"),
+    width: Annotated[list[float], typer.Option(help="Voxels to smooth by; several to choose from.")] = [0.5, 1.0, 1.5],  # noqa: B006
 ) -> None:
     """Write the table; LIMNER_DATA names the folder of data."""
     path = Path(os.environ["LIMNER_DATA"]) / "em_neurons/medulla.hdf"
-    settings = chosen(*piece(path, CHOICE))
+    settings = chosen(*piece(path, CHOICE), widths=width)
     image, truth = piece(path, TEST)
+    options = " ".join(f"--width {each}" for each in width)
     told = (
-        f"`python benchmarks/neurons.py`: medulla, sections {TEST[0]} to {TEST[1]}; settings chosen on {CHOICE[0]} to "
-        f"{CHOICE[1]}. No network: what one has to beat. With and without a tolerance of {TOLERANCE} nm at borders."
+        f"`python benchmarks/neurons.py {options}`: medulla, sections {TEST[0]} to {TEST[1]}; settings chosen on "
+        f"{CHOICE[0]} to {CHOICE[1]}. No network: what one has to beat. With and without a tolerance of {TOLERANCE} nm "
+        "at borders."
     )
     lines = [
         "# Neurons from intensity alone",
@@ -113,7 +116,7 @@ def main(
         f"| decoder | nm | {' | '.join(f'{name} {INSTANCE_METRICS[name]}'.strip() for name in COLUMNS)} | settings |",
         "|---|---|" + "---|" * (len(COLUMNS) + 1),
     ]
-    for name, told, run in ways(image):
+    for name, told, run in ways(image, width):
         if settings[name] == told:
             labels = run()
             for tolerance in (0, TOLERANCE):

@@ -127,7 +127,11 @@ def test_peaks_are_the_largest_around(seed: int, shape: list[int], radius: int) 
 
 
 def test_fragments_lie_inside_objects() -> None:
-    found = fragments(VALUES, OFFSETS, separation=4)
+    found = fragments(VALUES, OFFSETS, separation=4, fill=False)
+    assert (found == 0).any()
+    filled = fragments(VALUES, OFFSETS, separation=4)
+    assert filled.all()
+    np.testing.assert_array_equal(filled[found > 0], found[found > 0])
     for label in range(1, found.max() + 1):
         inside = LABELS[found == label]
         assert np.bincount(inside).max() > 0.95 * inside.size

@@ -29,6 +29,7 @@ def fragments(
     separation: float = 5,
     spacing: Sequence[float] | None = None,
     sections: bool = False,
+    fill: bool = True,
     threads: int | None = None,
 ) -> Labels:
     """Oversegment the interior of objects: what is nearest to a place that is far from all membranes.
@@ -36,10 +37,11 @@ def fragments(
     Args:
         values: (C, *S) affinities; other channels than those of direct neighbours are not looked at.
         offsets: (C, D) voxels.
-        threshold: from 0 to 1; voxels with an edge that is no higher are membrane, and stay 0.
+        threshold: from 0 to 1; voxels with an edge that is no higher are membrane, and grow no seeds.
         separation: a seed is the farthest place within this distance, in units of `spacing`.
         spacing: (D,) sizes of a voxel, in any unit; all 1 if None.
         sections: look at each section by itself, as suits thick ones.
+        fill: let what has grown inside grow into the membranes too, which else stay 0 and keep fragments apart.
         threads: at most; None: one per core. The labels are the same for any number.
 
     Returns:
@@ -49,7 +51,8 @@ def fragments(
         InputError: for affinities that cannot be decoded (see `edges`).
     """
     graph = edges(values, offsets, threads=threads).nearest()
-    mask = interior(graph, threads=threads) > round(threshold * 255)
+    inside = interior(graph, threads=threads)
+    mask = inside > round(threshold * 255)
     sizes = np.ones(3) if spacing is None else np.array([1.0, *spacing][-3:])
     depth = quantised(distances(mask, sizes, sections=sections, threads=threads))
     radius = np.floor(separation / sizes + 1e-6).astype(int)
@@ -59,7 +62,10 @@ def fragments(
     if not seeds.any():
         warnings.warn(check.no_segment(f"a threshold of {threshold:g}"), stacklevel=2)
     np.subtract(255, depth, out=depth)
-    return flooded(depth, seeds, mask=mask, sections=sections, threads=threads).reshape(graph.shape)
+    labels = flooded(depth, seeds, mask=mask, sections=sections, threads=threads)
+    if fill:
+        labels = flooded(np.subtract(255, inside, out=inside), labels, sections=sections, threads=threads)
+    return labels.reshape(graph.shape)
 
 
 def watershed(height: Array, seeds: Array, *, mask: NDArray[np.bool_] | None = None, sections: bool = False) -> Labels:
