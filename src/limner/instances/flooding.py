@@ -63,6 +63,7 @@ def fragments(
         warnings.warn(check.no_segment(f"a threshold of {threshold:g}"), stacklevel=2)
     np.subtract(255, depth, out=depth)
     labels = flooded(depth, seeds, mask=mask, sections=sections, threads=threads)
+    del mask, depth  # a byte a voxel each
     if fill:
         labels = flooded(np.subtract(255, inside, out=inside), labels, sections=sections, threads=threads)
     return labels.reshape(graph.shape)
