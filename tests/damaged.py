@@ -43,7 +43,7 @@ def furnish(folder: Path, volume: Volume) -> dict[str, Path]:
         for ending in ("nii", "nii.gz", "mgh", "mgz", "npy", "npz", "nrrd", "mha", "tif"):
             kinds[ending] = folder / ending / f"scan.{ending}"
             kinds[ending].parent.mkdir()
-            save_volume(volume, kinds[ending], as_stored=ending != "tif")
+            save_volume(volume, kinds[ending], as_stored=True)
     image = SimpleITK.ReadImage(kinds["nrrd"])
     for ending in ("nhdr", "mhd"):
         kinds[ending] = folder / ending / f"scan.{ending}"

@@ -24,7 +24,7 @@ REFUSED: list[tuple[Inspection, str]] = [
         "'data/scan.nii.gz' shows colours; expected one real number per voxel: convert it to grey values",
     ),
     (
-        lambda: check.one_page(SCAN, 3, several=False),
+        lambda: check.one_page(SCAN, 3),
         (
             "'data/scan.nii.gz' has room for one slice but the volume has 3; expected a 2-D image: write .tif, or a "
             "format of volumes such as .nii.gz"
@@ -130,7 +130,7 @@ def test_what_is_refused(inspect: Inspection, message: str) -> None:
 def test_what_passes(tmp_path: Path) -> None:
     check.one_value(SCAN, [])
     check.colourless(SCAN, alike=True)
-    check.one_page(SCAN, 3, several=True)
+    check.one_page(SCAN, 1)
     check.images_placed(FOLDER, 4, of=4)
     check.apart(FOLDER, 0, of=8)
     (tmp_path / "scan").write_bytes(bytes(100))

@@ -53,7 +53,7 @@ REFUSED = [
     ),
     (
         lambda: check.volume(np.zeros((2, 3)), (2, 3), kind="mask"),
-        "volume has kind 'mask'; expected 'image' or 'labels': choose one",
+        "volume has kind 'mask'; expected 'image', 'labels' or 'instances': choose one",
     ),
     (
         lambda: check.volume(np.zeros((2, 3)), (2, 3), kind="labels"),

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from limner.check import InputError
-from limner.files import FORMATS, PICTURES, SUFFIXES, open_volume, save_volume
+from limner.files import FORMATS, STORES, SUFFIXES, open_volume, save_volume
 from limner.space import Grid, Volume
 
+FILES = [known for known in SUFFIXES if known not in STORES]
 GRID = Grid((3, 4, 5), np.array([[0, 0, 2, -3], [-1.5, 0, 0, 4], [0, 1, 0, 5], [0, 0, 0, 1]]))
 IMAGE = Volume(np.arange(60, dtype=np.float32).reshape(3, 4, 5), GRID, "image")
-VOLUMES = [known for known in FORMATS if known not in PICTURES]
+VOLUMES = [known for known in FORMATS if known not in (".png", *STORES)]
 LABELS = Volume(np.arange(60, dtype=np.int32).reshape(3, 4, 5) % 7, GRID, "labels")
 
 
@@ -61,7 +62,7 @@ def test_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
         save_volume(IMAGE, "scan")
 
 
-@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize("ending", FILES)
 def test_empty_file(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"scan{ending}").touch()
     with pytest.raises(
@@ -106,7 +107,7 @@ def test_gzip_in_several_members_is_whole(tmp_path: Path, image: Path) -> None:
         open_volume(tmp_path / "parts.nii.gz")
 
 
-@pytest.mark.parametrize("ending", SUFFIXES)
+@pytest.mark.parametrize("ending", FILES)
 def test_file_of_something_else(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"scan{ending}"
     content = b"<html>404: this is no image, and it goes on for a while</html>" * 20

@@ -11,13 +11,13 @@ import pytest
 
 import dicoms
 from limner.check import InputError
-from limner.files import FORMATS, PICTURES, open_volume, save_volume, stored_volume
+from limner.files import FORMATS, open_volume, save_volume, stored_volume
 from limner.files.conversion import convert, looks_like_labels
 from limner.files.storing import TYPES
 from limner.space import Array, Grid, Volume, reoriented
 
 SAFE = pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
-PLACED = [known for known in FORMATS if known not in (".npy", *PICTURES)]
+PLACED = [known for known in FORMATS if known not in (".npy", ".png")]
 AFFINE = np.array([[0.1, 0, 2.5, -30], [-0.9, 0.2, 0, 40], [0, -0.7, 0.1, 5], [0, 0, 0, 1.0]])
 GRID = Grid((7, 8, 9), AFFINE)
 LESIONS = np.zeros(GRID.shape, np.uint8)

@@ -141,7 +141,7 @@ def test_volumes_agree_with_their_grid_and_kind() -> None:
         Volume(np.zeros((2, 3, 5)), grid, "image")
     with pytest.raises(InputError, match="volume of labels has data of type float64; expected integers"):
         Volume(np.zeros((2, 3, 4)), grid, "labels")
-    with pytest.raises(InputError, match="volume has kind 'mask'; expected 'image' or 'labels'"):
+    with pytest.raises(InputError, match="volume has kind 'mask'; expected 'image', 'labels' or 'instances'"):
         Volume(np.zeros((2, 3, 4)), grid, "mask")
     with pytest.raises(InputError, match=r"'volume' has 4 dimensions, shape \(2, 3, 4, 5\)"):
         Volume(np.zeros((2, 3, 4, 5)), grid, "image")

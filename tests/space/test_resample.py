@@ -97,3 +97,13 @@ def test_labels_are_never_mixed_and_zero_outside() -> None:
     expected = np.select([where < -0.5, where < 1.5, where < 3.5], [0, 3, 42], 0)
     np.testing.assert_array_equal(found.data.ravel(), expected)
     assert found.data.dtype == np.int32
+
+
+def test_ids_of_64_bits_are_never_mixed() -> None:
+    ids = np.array([[2**63 + 1, 2**63 + 2], [2**64 - 1, 5]], np.uint64)
+    volume = Volume(ids, Grid((2, 2), np.eye(3)), "instances")
+    finer = Grid((4, 6), np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]]))
+    found = resampled(volume, finer)
+    expected = np.pad(ids.repeat(2, 0).repeat(2, 1), ((0, 0), (0, 2)))
+    np.testing.assert_array_equal(found.data, expected)
+    assert found.data.dtype == np.uint64

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limner.check.errors import InputError, InputWarning
 
@@ -39,6 +41,19 @@ def existing_file(path: Path) -> None:
         raise InputError(f"'{path}' is empty (0 bytes); expected a file with contents: copy or export it again")
 
 
+def existing_store(path: Path) -> None:
+    """Refuse a path that is missing, or a file or an empty folder where a folder of chunks is meant.
+
+    Raises:
+        InputError: naming the path and which of the three it is.
+    """
+    if not path.exists():
+        raise InputError(f"'{path}' does not exist; expected a folder of chunks: check the path")
+    if not path.is_dir() or not any(path.iterdir()):
+        found = "an empty folder" if path.is_dir() else "a file"
+        raise InputError(f"'{path}' is {found}; expected a folder of chunks: copy or export it again")
+
+
 def unknown_suffix(path: Path, known: Iterable[str]) -> InputError:
     """Word a file name whose suffix belongs to no format."""
     suffix = "".join(path.suffixes[-2:]) or "no suffix"
@@ -65,9 +80,9 @@ def unreadable(path: Path, reason: object) -> InputError:
 def unwritable(path: Path, error: OSError) -> InputError:
     """Word a file that could not be written; whatever stood there before is still there."""
     remedy = REMEDIES.get(error.errno or 0, "check the disk and the path")
-    return InputError(
-        f"'{path}' cannot be written ({error.strerror or error}), and nothing was changed there: {remedy}"
-    )
+    # Not the error's own words: HDF5 adds addresses and sizes.
+    reason = os.strerror(error.errno) if error.errno else error
+    return InputError(f"'{path}' cannot be written ({reason}), and nothing was changed there: {remedy}")
 
 
 def pickled(path: Path) -> InputError:
@@ -84,6 +99,33 @@ def ambiguous_arrays(path: Path, found: Sequence[str], *, key: str) -> InputErro
     return InputError(
         f"'{path}' holds the arrays {names}; expected '{key}', or one array only: save the image as '{key}'"
     )
+
+
+def several_stacks(path: Path, count: int) -> InputError:
+    """Word a TIFF file whose pages make no single stack."""
+    return InputError(
+        f"'{path}' holds {count} series of pages; expected one stack of pages of one size: export one of them"
+    )
+
+
+def unknown_unit(path: Path, unit: str, *, known: Iterable[str]) -> InputError:
+    """Word a unit of length that is none."""
+    return InputError(
+        f"'{path}' has a resolution in '{unit}'; expected one of {', '.join(known)}: correct the file's attributes"
+    )
+
+
+def resolution(sizes: NDArray[np.float64], offset: NDArray[np.float64], *, path: Path) -> None:
+    """Refuse voxel sizes (D,) that are not positive, or an offset that has not as many numbers.
+
+    Raises:
+        InputError: with what the file says.
+    """
+    if sizes.ndim != 1 or not (np.isfinite(sizes).all() and (sizes > 0).all()) or offset.shape != sizes.shape:
+        raise InputError(
+            f"'{path}' has resolution {sizes.tolist()} and offset {offset.tolist()}; expected one positive size "
+            "and one number per axis: correct the file's attributes"
+        )
 
 
 def squeezed(path: Path, shape: tuple[int, ...], *, kept: tuple[int, ...]) -> InputWarning:

@@ -56,13 +56,13 @@ def colourless(path: Path, *, alike: bool) -> None:
         raise InputError(f"'{path}' shows colours; expected one real number per voxel: convert it to grey values")
 
 
-def one_page(path: Path, pages: int, *, several: bool) -> None:
+def one_page(path: Path, pages: int) -> None:
     """Refuse a volume of several pages for a picture that has room for one only.
 
     Raises:
         InputError: with how many there are.
     """
-    if pages > 1 and not several:
+    if pages > 1:
         raise InputError(
             f"'{path}' has room for one slice but the volume has {pages}; expected a 2-D image: "
             "write .tif, or a format of volumes such as .nii.gz"

@@ -45,12 +45,16 @@ class Gridded(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Voxels along each axis."""
 
+    @property
+    def tolerance(self) -> float:
+        """Distance in mm that no one would notice."""
+
     def distance(self, other: Any) -> float:
         """Largest distance in mm between corresponding corners."""
 
 
 def same_grid(first: Gridded, second: Gridded, *, case: str, names: tuple[str, str] = ("labels", "image")) -> None:
-    """Refuse two grids of one case that differ in shape, or by more than 0.001 mm at a corner.
+    """Refuse two grids of one case that differ in shape, or by more than their tolerance at a corner.
 
     Raises:
         InputError: with both shapes, or the distance.
@@ -62,7 +66,7 @@ def same_grid(first: Gridded, second: Gridded, *, case: str, names: tuple[str, s
             f"{names[0]} of '{case}' {have} shape {first.shape} but its {names[1]} has {second.shape}; {remedy}"
         )
     distance = first.distance(second)
-    if distance > 1e-3:
+    if distance > first.tolerance:
         raise InputError(
             f"{names[0]} of '{case}' {have} another affine than its {names[1]}, "
             f"{distance:.3g} mm apart at a corner; {remedy}"

@@ -85,18 +85,39 @@ def whole_numbers(data: NDArray[Any], name: object) -> None:
         )
 
 
+def instance_ids(data: NDArray[Any], name: object) -> None:
+    """Refuse instances whose ids are not whole numbers from 0 on; they may take all of 64 bits.
+
+    Raises:
+        InputError: with the first wrong value and its voxel.
+    """
+    if data.dtype.kind in "bu":
+        return
+    right = data >= 0
+    if data.dtype.kind == "f":
+        # From 2**53 on floating point skips whole numbers, and ids would have run together already.
+        right &= (np.rint(data) == data) & (data <= 2**53)
+    wrong = data.size - int(np.count_nonzero(right))
+    if wrong:
+        voxel = tuple(int(i) for i in np.unravel_index(int(np.argmin(right)), data.shape))
+        raise InputError(
+            f"instances '{name}' hold {data[voxel]:g} at voxel {voxel}, one of {wrong} such values; expected whole "
+            "numbers from 0 (none) on: store ids as unsigned integers"
+        )
+
+
 def volume(data: NDArray[Any], shape: tuple[int, ...], *, kind: str) -> None:
     """Refuse a volume whose data do not fit its grid or its kind.
 
     Raises:
-        InputError: for another shape, another kind than "image" or "labels", or labels that are not integers.
+        InputError: for another shape, an unknown kind, or labels or instances that are not integers.
     """
     if data.shape != shape:
         raise InputError(f"volume has data of shape {data.shape}; expected that of its grid, {shape}: crop both alike")
-    if kind not in ("image", "labels"):
-        raise InputError(f"volume has kind '{kind}'; expected 'image' or 'labels': choose one")
-    if kind == "labels" and data.dtype.kind not in "bui":
-        raise InputError(f"volume of labels has data of type {data.dtype}; expected integers: convert with astype")
+    if kind not in ("image", "labels", "instances"):
+        raise InputError(f"volume has kind '{kind}'; expected 'image', 'labels' or 'instances': choose one")
+    if kind != "image" and data.dtype.kind not in "bui":
+        raise InputError(f"volume of {kind} has data of type {data.dtype}; expected integers: convert with astype")
 
 
 def label_map(kind: str, name: object) -> None:

@@ -22,7 +22,7 @@ Labels = Annotated[
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:
-    """Return the files among the paths, folders replaced by the scans that `scans_in` finds in them.
+    """Return the files (and Zarr stores) among the paths, folders replaced by the scans that `scans_in` finds in them.
 
     Raises:
         InputError: for a folder that holds none.
@@ -38,6 +38,7 @@ def looked_at(path: Path) -> list[Path]:
     Raises:
         InputError: for a folder that holds no scans, or a table that cannot be used.
     """
+    from limner.files import is_store
     from limner.files.dicom import chosen
     from limner.files.folders import scans_in
 
@@ -46,7 +47,8 @@ def looked_at(path: Path) -> list[Path]:
 
         cases = read_cohort(path)
         return [file for case in cases for file in (*case.images, case.labels, case.mask) if file]
-    return [series for scan in (scans_in(path) if path.is_dir() else [path]) for series in chosen(scan)]
+    scans = scans_in(path) if path.is_dir() else [path]
+    return [series for scan in scans for series in ([scan] if is_store(scan) else chosen(scan))]
 
 
 def label_maps(paths: Sequence[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file; its suffix says the format.")],
     like: Annotated[Path | None, typer.Option(help="Bring it onto the grid of this image.")] = None,
     kind: Annotated[
-        Literal["image", "labels"] | None,
+        Literal["image", "labels", "instances"] | None,
         typer.Option(help="What the voxels are [default: told by their values]."),
     ] = None,
 ) -> None:
@@ -33,5 +33,5 @@ def convert(
         raise check.unwritable(target, error) from error
     with told():
         volume = converted(source, target, like=like, kind=kind)
-    what = {"image": "an image", "labels": "labels"}[volume.kind]
+    what = "an image" if volume.kind == "image" else volume.kind
     print(f"{target}: {what}, {volume.grid}")

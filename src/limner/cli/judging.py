@@ -24,9 +24,17 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="TABLE", help="Rows as .csv or .json.")] = None,
     labels: Labels = None,
     each: Annotated[bool, typer.Option("--each", help="Score each label: left and right apart.")] = False,
+    instances: Annotated[
+        bool | None,
+        typer.Option("--instances/--structures", help="What ids mean; by default instances in .hdf, .tif and .zarr."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(metavar="NM", help="Of instances: ignore what is this close to a border in its section.")
+    ] = 0,
 ) -> None:
     """Compare label maps with references: Dice, HD95, mean surface distance and volumes, per structure.
 
+    Instances are compared as partitions: variation of information, Rand, CREMI score, matches, and the worst mistakes.
     They are paired by name, or by the folder that the prediction's name begins with.
     """
     from limner.evaluation import evaluate as scored
@@ -41,11 +49,15 @@ def evaluate(
         with progress(len(pairs), "evaluating") as (tell, advance):
             for case, prediction, reference in pairs:
                 tell(case)
-                volumes = [open_volume(path, kind="labels") for path in (prediction, reference)]
-                rows += scored(*volumes, table=table, case=case, merged=not each)
+                if _is_partition(reference) if instances is None else instances:
+                    rows += _instances(prediction, reference, case=case, tolerance=tolerance)
+                else:
+                    volumes = [open_volume(path, kind="labels") for path in (prediction, reference)]
+                    rows += scored(*volumes, table=table, case=case, merged=not each)
                 advance()
     if out:
         _save_rows(rows, out)
+    _show_partitions(rows)
     _show_scores(rows)
 
 
@@ -102,6 +114,28 @@ def _needs(finding: Finding) -> Needs | None:
     return needs(finding.image) if finding.image and finding.image.data.ndim == 3 else None
 
 
+def _is_partition(path: Path) -> bool:
+    """Tell whether ids in a file of this name mean instances, as they do in microscopes' formats."""
+    from limner.files import storing, suffix
+
+    return suffix(path) in storing.MICROSCOPES
+
+
+def _instances(prediction: Path, reference: Path, *, case: str, tolerance: float) -> list[Any]:
+    """Return the scores of instances, and print what costs most."""
+    from limner.evaluation import evaluate_instances
+    from limner.files import open_volume
+
+    volumes = [open_volume(path, kind="instances") for path in (prediction, reference)]
+    found = evaluate_instances(*volumes, case=case, tolerance=tolerance, worst=5)
+    for split in found.splits:
+        print(f"{case}: object {split.object} lies in {len(split.segments)} segments, {split.bits:.3f} bits")
+    for merger in found.mergers:
+        faces = f"{merger.through_z} faces through z, {merger.in_section} in sections"
+        print(f"{case}: objects {merger.objects[0]} and {merger.objects[1]} merge, {merger.bits:.3f} bits; {faces}")
+    return found.rows
+
+
 def _claim_table(path: Path, *, kinds: Sequence[str] = (".csv", ".json")) -> None:
     """Make sure that a table can be written, before the time is spent: refuse other kinds, make its folder."""
     if path.suffix not in kinds:
@@ -129,8 +163,24 @@ def _save_rows(rows: Sequence[Any], path: Path) -> None:
             temporary.write_text(json.dumps(finite, indent=1) + "\n", encoding="utf-8")
 
 
+def _show_partitions(rows: Sequence[Any]) -> None:
+    """Print the mean and standard error over cases of each score of instances, if there are any."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from limner.evaluation import INSTANCE_METRICS, summarised
+
+    summaries = summarised([row for row in rows if row["metric"] in INSTANCE_METRICS], rng=np.random.default_rng(0))
+    shown = Table("instances", "", "unit", "cases")
+    for (_, metric), summary in summaries.items():
+        shown.add_row(metric, _score(summary), INSTANCE_METRICS[metric], str(summary.cases))
+    if summaries:
+        Console().print(shown)
+
+
 def _show_scores(rows: Sequence[Any]) -> None:
-    """Print the mean and standard error over cases of each structure."""
+    """Print the mean and standard error over cases of each structure, if there are any."""
     import numpy as np
     from rich.console import Console
     from rich.markup import escape
@@ -140,10 +190,11 @@ def _show_scores(rows: Sequence[Any]) -> None:
 
     summaries = summarised(rows, rng=np.random.default_rng(0))
     shown = Table("structure", "Dice", "HD95 mm", "ASD mm", "cases")
-    for structure in dict.fromkeys(row["structure"] for row in rows):
+    for structure in dict.fromkeys(row["structure"] for row in rows if row["metric"] == "dice"):
         scores = [summaries.get((structure, metric)) for metric in ("dice", "hd95", "asd")]
         shown.add_row(escape(structure), *map(_score, scores), str(scores[0].cases) if scores[0] else "")
-    Console().print(shown)
+    if shown.rows:
+        Console().print(shown)
 
 
 def _score(score: Summary | None) -> str:

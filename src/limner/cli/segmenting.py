@@ -69,6 +69,7 @@ def segment(
     if model and outliers:
         raise check.outliers_of_a_model()
     from limner.data.cohort import find_cases
+    from limner.files import is_store
     from limner.inference import Options
     from limner.methods.mixture import Mixture
 
@@ -85,7 +86,7 @@ def segment(
     with told():
         found = find_cases(scans)
     cases = _segmented(found, out, prior=prior, model=model, options=chosen, executor=executor, redo=redo)
-    if out.is_dir():
+    if out.is_dir() and not is_store(out):
         print(f"labels: {out}")
         _finish(cases, out)
     else:

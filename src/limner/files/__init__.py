@@ -15,13 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from limner import check
-from limner.files import arrays, dicom, metaimage, mgh, nifti, nrrd, pictures, storing
+from limner.files import arrays, dicom, hdf5, metaimage, mgh, nifti, nrrd, pictures, storing, tiff, zarrays
 from limner.space import Array, Grid, Kind, Volume
 
 __all__ = [
     "PICTURES",
+    "STORES",
     "SUFFIXES",
     "existing",
+    "is_store",
     "is_volume",
     "open_volume",
     "replacing",
@@ -58,9 +60,13 @@ FORMATS: dict[str, Format] = {
     ".npy": arrays,
     ".nrrd": nrrd,
     ".mha": metaimage,
+    ".hdf": hdf5,
+    ".h5": hdf5,
+    ".hdf5": hdf5,
+    ".zarr": zarrays,
+    ".tiff": tiff,
+    ".tif": tiff,
     ".png": pictures,
-    ".tiff": pictures,
-    ".tif": pictures,
 }
 #: What is read, beside that.
 READ_ONLY: dict[str, Reader] = {
@@ -72,8 +78,10 @@ READ_ONLY: dict[str, Reader] = {
 }
 READERS: dict[str, Reader] = {**FORMATS, **READ_ONLY}
 SUFFIXES = tuple(READERS)
-#: Suffixes of files that do not say where they lie, and of which there may be some in a folder of scans.
-PICTURES = tuple(ending for ending, known in READERS.items() if known is pictures)
+#: Suffixes of files that seldom say where they lie, and of which there may be some in a folder of scans.
+PICTURES = tuple(ending for ending, known in READERS.items() if known in (pictures, tiff))
+#: Suffixes of formats that keep a volume in a folder.
+STORES = (".zarr",)
 #: Of results whose scan has another.
 FALLBACK = ".nii.gz"
 
@@ -108,6 +116,11 @@ def is_volume(path: str | Path) -> bool:
     return Path(path).name.lower().endswith(SUFFIXES)
 
 
+def is_store(path: str | Path) -> bool:
+    """Tell whether a folder is meant that is a volume, not one of volumes."""
+    return Path(path).name.lower().endswith(STORES)
+
+
 def stem(path: str | Path) -> str:
     """Return a file's name without its suffix.
 
@@ -120,7 +133,7 @@ def stem(path: str | Path) -> str:
 
 
 def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
-    """Read a volume: an image as float32, labels as int32.
+    """Read a volume: an image as float32, labels as int32, instances as uint64.
 
     Of DICOM, `path` is the folder of a series; or of several, with the number of one of them: FOLDER#3.
 
@@ -128,16 +141,17 @@ def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
 
     Raises:
         InputError: for a file that is missing, damaged or of an unknown format; an image that is 4-D, not finite or
-            constant; labels that are not whole numbers; a singular affine.
+            constant; labels or instances that are not whole numbers; a singular affine.
     """
     path = Path(path)
-    volume = _opened(path, np.float32 if kind == "image" else None, kind="image")
+    volume = _opened(path, np.float32 if kind == "image" else None)
     if kind == "image":
         check.finite(volume.data, path)
         check.varied(volume.data, path)
         return volume
-    check.whole_numbers(volume.data, path)
-    return replace(volume, data=volume.data.astype(np.int32, copy=False), kind="labels")
+    (check.instance_ids if kind == "instances" else check.whole_numbers)(volume.data, path)
+    dtype = np.uint64 if kind == "instances" else np.int32
+    return replace(volume, data=volume.data.astype(dtype, copy=False), kind=kind)
 
 
 def stored_volume(path: str | Path) -> Volume:
@@ -146,11 +160,11 @@ def stored_volume(path: str | Path) -> Volume:
     Raises:
         InputError: for a file that is missing, damaged, 4-D or of an unknown format; a singular affine.
     """
-    return _opened(Path(path), None, kind="image")
+    return _opened(Path(path), None)
 
 
-def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
-    """Read a volume in `dtype` (None: as stored), and warn of what is tolerated."""
+def _opened(path: Path, dtype: type | None) -> Volume:
+    """Read a volume as an image, in `dtype` (None: as stored), and warn of what is tolerated."""
     existing(path)
     known = READERS[suffix(path)]
     try:
@@ -168,21 +182,26 @@ def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
     grid = Grid(data.shape, affine)
     if grid.skew > nifti.RIGHT_ANGLE:
         warnings.warn(check.sheared(path, grid.skew), stacklevel=3)
-    return Volume(data, grid, kind, header)
+    return Volume(data, grid, "image", header)
 
 
 def existing(path: Path) -> None:
-    """Refuse a path that leads to no file, no folder that may hold a series, and no series in one.
+    """Refuse a path that leads to no file, no store, no folder that may hold a series, and no series in one.
 
     Raises:
         InputError: saying what is there.
     """
-    if not dicom.is_series(path):
+    if is_store(path):
+        check.existing_store(path)
+    elif not dicom.is_series(path):
         check.existing_file(path)
 
 
 def save_volume(volume: Volume, path: str | Path, *, as_stored: bool = False) -> None:
     """Write a volume: an image as float32, labels in the smallest of uint8, int16 and int32 that holds them.
+
+    Instances beyond 32 bits are written as uint64, and HDF5 has all ids in it; images of whole grey values up to 255
+    are uint8 in the microscopes' formats.
 
     The file appears whole or not at all; one that stood there before is replaced only by a whole one. A volume that
     came from a file of the same family keeps that file's header, and its geometry to the bit if the grid is the same.
@@ -202,7 +221,7 @@ def save_volume(volume: Volume, path: str | Path, *, as_stored: bool = False) ->
         data = storing.kept(volume.data, ending, path=path)
     else:
         data = storing.stored(volume.data, ending, kind=volume.kind, path=path)
-    with replacing(path) as temporary:
+    with (replacing_folder if is_store(path) else replacing)(path) as temporary:
         FORMATS[ending].write(replace(volume, data=data), temporary)
 
 

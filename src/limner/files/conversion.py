@@ -13,10 +13,12 @@ import numpy as np
 
 from limner import check
 from limner.files import itk, nifti, save_volume, stored_volume, suffix
-from limner.space import Kind, Volume, averaged
+from limner.space import Array, Kind, Volume, averaged
 
 #: A file of whole numbers with at most this many different values is taken for a label map.
 MOST_LABELS = 400
+#: A greater id needs more than the 32 bits of a label.
+GREATEST = np.iinfo(np.int32).max
 #: Distance in mm from which qform and sform are two.
 DIFFERENT = 1e-2
 #: Formats whose headers can be told in one another's, by what they have in common.
@@ -33,7 +35,7 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
         target: the new file.
         like: a file whose grid the volume is brought to: an image by linear interpolation, labels by the nearest voxel,
             or where the grid is coarser by the mean, and by the most frequent.
-        kind: what is brought there; told by the values unless given.
+        kind: what the volume is; told by the values unless given.
 
     Returns:
         What was written.
@@ -44,11 +46,9 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
     """
     check.another_file(source, target)
     volume = stored_volume(source)
-    header = volume.header
-    volume = replace(volume, kind=kind or ("labels" if looks_like_labels(volume) else "image"))
-    if volume.kind == "labels":
-        check.whole_numbers(volume.data, source)
-        volume = replace(volume, data=volume.data.astype(_whole(volume.data.dtype), copy=False))
+    header, kind = volume.header, kind or kind_of(volume)
+    if kind != "image":
+        volume = replace(volume, data=_whole(volume.data, kind=kind, path=source), kind=kind)
     if like is not None:
         volume = _brought(volume, stored_volume(like), names=(source, like))
     save_volume(volume, target, as_stored=True)
@@ -59,9 +59,15 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
     return volume
 
 
-def _whole(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Return the type of whole numbers that labels stored in a type take."""
-    return dtype if dtype.kind in "bui" else np.dtype(np.int32)
+def _whole(data: Array, *, kind: Kind, path: Path) -> Array:
+    """Return labels or instances (*S) as they are stored, or if that is as real numbers, as whole ones.
+
+    Raises:
+        InputError: if they are not whole.
+    """
+    instances = kind == "instances"
+    (check.instance_ids if instances else check.whole_numbers)(data, path)
+    return data if data.dtype.kind in "bui" else data.astype(np.uint64 if instances else np.int32)
 
 
 def _brought(volume: Volume, like: Volume, *, names: tuple[Path, Path]) -> Volume:
@@ -86,13 +92,23 @@ def _beyond_geometry(header: Any) -> Iterator[str]:
         yield from (f"extension {extension.get_code()}" for extension in header.extensions)
 
 
+def kind_of(volume: Volume) -> Kind:
+    """Tell by its values, as they are stored, what a volume is: ids too wide or too many for labels are instances."""
+    if looks_like_labels(volume):
+        return "labels" if volume.data.max() <= GREATEST else "instances"
+    return "instances" if volume.data.dtype == np.uint64 and _in_pieces(volume.data) else "image"
+
+
 def looks_like_labels(volume: Volume) -> bool:
     """Tell whether a volume looks like a label map: few values, whole and not negative, most next to their like."""
     if volume.data.dtype.kind == "f" and not np.isfinite(volume.data).all():
         return False
     values = np.unique(volume.data)
-    if len(values) > MOST_LABELS or (values % 1).any() or values[0] < 0:
-        return False
-    inside = volume.data[1:][volume.data[1:] > 0]
-    before = volume.data[:-1][volume.data[1:] > 0]
+    return len(values) <= MOST_LABELS and not (values % 1).any() and values[0] >= 0 and _in_pieces(volume.data)
+
+
+def _in_pieces(data: Array) -> bool:
+    """Tell whether most voxels that are not 0 are next to their like."""
+    inside = data[1:][data[1:] > 0]
+    before = data[:-1][data[1:] > 0]
     return bool(inside.size) and float((inside == before).mean()) > 0.5

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from limner import check
-from limner.files import open_volume, stored_volume
-from limner.files.conversion import looks_like_labels
+from limner.files import open_volume, stored_volume, storing, suffix
+from limner.files.conversion import kind_of
 from limner.files.oddities import image_oddities, label_oddities
 from limner.space import LabelTable, Volume
 
@@ -67,6 +67,8 @@ def inspected(path: Path, table: LabelTable) -> Finding:
 def _described(stored: Volume, path: Path, *, table: LabelTable) -> Finding:
     """Return the description of a volume, as labels where its values are few whole numbers.
 
+    In microscopes' formats those are instances.
+
     Raises:
         InputError: for labels that the table does not know; an image that is not finite or constant.
     """
@@ -77,7 +79,11 @@ def _described(stored: Volume, path: Path, *, table: LabelTable) -> Finding:
         "orientation": grid.orientation,
         "stored": stored.data.dtype.name,
     }
-    if looks_like_labels(stored):
+    kind = kind_of(stored)
+    if kind == "instances" or (kind == "labels" and suffix(path) in storing.MICROSCOPES):
+        count = np.count_nonzero(np.unique(stored.data))
+        return Finding(str(grid), f"{count} instances", facts=facts | {"kind": "instances"})
+    if kind == "labels":
         return _label_map(stored, path, table=table, facts=facts)
     image = open_volume(path)
     low, middle, high = (float(value) for value in np.percentile(image.data, (0, 50, 100)))

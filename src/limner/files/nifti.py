@@ -85,7 +85,7 @@ def write(volume: Volume, path: Path) -> None:
     if shape is None:
         _set_geometry(header, grid)
     header.set_data_dtype(volume.data.dtype)
-    if volume.kind == "labels":
+    if volume.kind != "image":
         # The display window of a scan says nothing about labels.
         header["cal_min"] = header["cal_max"] = 0
     classes: tuple[Any, ...] = (nibabel.Nifti1Image, nibabel.Nifti2Image, _TolerantImage)

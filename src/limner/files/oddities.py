@@ -51,10 +51,12 @@ def label_oddities(stored: Volume, table: LabelTable) -> Iterator[str]:
 
 def _voxels(volume: Volume) -> Iterator[str]:
     sizes = volume.grid.voxel_sizes
+    unit, factor = volume.grid.unit
     if sizes.max() > THICK * sizes.min():
-        yield f"voxels are {sizes.max():.3g} mm long along one axis and {sizes.min():.3g} along another"
+        longest, shortest = sizes.max() * factor, sizes.min() * factor
+        yield f"voxels are {longest:.3g} {unit} long along one axis and {shortest:.3g} along another"
     extent = np.array(volume.grid.shape) * sizes
-    if volume.data.ndim == 3 and not 20 < extent.max() < 600:
+    if volume.data.ndim == 3 and unit == "mm" and not 20 < extent.max() < 600:
         yield f"the image is {extent.max():.3g} mm long: is the voxel size in mm?"
 
 
@@ -64,11 +66,12 @@ def _blurs(volume: Volume) -> Iterator[str]:
     data = volume.data[middle]
     inside = data > np.percentile(data, 100 * (1 - _share_inside(data)))
     blurs = [_blur(data, inside, axis=axis) for axis in range(data.ndim)]
-    sizes = volume.grid.voxel_sizes
+    unit, factor = volume.grid.unit
+    sizes = volume.grid.voxel_sizes * factor
     axes = [axis for axis, blur in enumerate(blurs) if blur > 1]
     if axes:
         told = [
-            f"{sizes[axis]:.2g} mm along axis {axis + 1}, blurred like {blurs[axis] * sizes[axis]:.2g} mm"
+            f"{sizes[axis]:.2g} {unit} along axis {axis + 1}, blurred like {blurs[axis] * sizes[axis]:.2g} {unit}"
             for axis in axes
         ]
         yield f"voxels are {'; '.join(told)}: the image was made finer than it was scanned, smoothed, or averaged"

@@ -1,4 +1,4 @@
-"""Pictures: PNG, TIFF (pages make a volume) and JPEG, which do not say where they lie."""
+"""Pictures: PNG and JPEG, which do not say where they lie."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from limner import check
 from limner.files import itk
 from limner.space import Array, Volume
 
-KINDS = {".png": "PNGImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
 #: Values of a voxel: grey and opacity; red, green and blue, whatever follows.
 WITH_OPACITY, RGB = 2, 3
-JPEG, END, TAIL = "JPEGImageIO", b"\xff\xd9", 64
+PNG, JPEG = "PNGImageIO", "JPEGImageIO"
+END, TAIL = b"\xff\xd9", 64
 
 
 def read(path: Path, dtype: type | None) -> tuple[Array, None, itk.Header]:
-    """Return data (X, Y[, Z]) in `dtype` (None: as stored), no affine, and a header that is not placed.
+    """Return data (X, Y) in `dtype` (None: as stored), no affine, and a header that is not placed.
 
     Raises:
         InputError: if the file is damaged, or shows colours.
     """
-    kind = KINDS.get(path.suffix.lower(), JPEG)
+    kind = PNG if path.suffix.lower() == ".png" else JPEG
     # What a JPEG lacks, its reader fills with grey.
     if kind == JPEG and END not in path.read_bytes()[-TAIL:]:
         raise check.unreadable(path, "it has no end")
     found = itk.reader(path, kind)
     data = itk.voxels(found, path, dtype=dtype)
     if found.GetNumberOfComponents() > 1:
-        data = _grey(data, path)
+        data = grey(data, path)
     if data.ndim == 3 and data.shape[-1] == 1:
         data = data[..., 0]
     return data, None, itk.header(found, fields={}, placed=False)
 
 
-def _grey(data: Array, path: Path) -> Array:
+def grey(data: Array, path: Path) -> Array:
     """Return the one channel that all of (*S, 3) or, with opacity, (*S, 2 or 4) have in common.
 
     Raises:
@@ -58,9 +58,7 @@ def write(volume: Volume, path: Path) -> None:
 
     warnings.warn(check.affine_lost(path), stacklevel=3)
     pages = np.atleast_3d(volume.data).T  # (Z, Y, X)
-    check.one_page(path, len(pages), several=path.suffix != ".png")
-    first, *others = (Image.fromarray(np.ascontiguousarray(page)) for page in pages)
+    check.one_page(path, len(pages))
     content = io.BytesIO()
-    kind = "PNG" if path.suffix == ".png" else "TIFF"
-    first.save(content, kind, save_all=bool(others), append_images=others)
+    Image.fromarray(np.ascontiguousarray(pages[0])).save(content, "PNG")
     path.write_bytes(content.getvalue())

@@ -23,12 +23,18 @@ TYPES: dict[str, tuple[str, ...]] = {
     ".npy": ALL,
     ".nrrd": ALL,
     ".mha": ALL,
+    ".hdf": ALL,
+    ".h5": ALL,
+    ".hdf5": ALL,
+    ".zarr": ALL,
+    ".tiff": ALL,
+    ".tif": ALL,
     ".png": ("u1", "u2"),
-    ".tif": ("u1", "u2", "i4", "f4"),
-    ".tiff": ("u1", "u2", "i4", "f4"),
 }
+#: Formats of microscopes, whose grey values up to 255 take a byte.
+MICROSCOPES = (".hdf", ".h5", ".hdf5", ".zarr", ".tiff", ".tif")
 #: Of whole numbers, and of real ones, as results are written.
-USUAL = {"labels": ("u1", "i2", "i4"), "image": ("f4",)}
+USUAL = {"labels": ("u1", "i2", "i4"), "instances": ("u1", "i2", "i4", "u8"), "image": ("f4",)}
 
 
 def stored(data: Array, ending: str, *, kind: Kind, path: Path) -> Array:
@@ -37,7 +43,8 @@ def stored(data: Array, ending: str, *, kind: Kind, path: Path) -> Array:
     Args:
         data: (*S).
         ending: the format's suffix.
-        kind: labels take the smallest of uint8, int16 and int32 that holds them; images are float32.
+        kind: labels take the smallest of uint8, int16 and int32 that holds them, instances beyond uint64; images are
+            float32, or uint8 where a microscope's format gets whole grey values.
         path: of the file.
 
     Raises:
@@ -47,8 +54,11 @@ def stored(data: Array, ending: str, *, kind: Kind, path: Path) -> Array:
     if kind == "labels":
         check.whole_numbers(data, path)
     wanted = [each for each in USUAL[kind] if each in known]
-    others = [each for each in known if each not in wanted and kind == "labels"]
-    found = next((each for each in (*wanted, *others) if kind == "image" or _holds(each, data)), None)
+    if kind == "image":
+        found = "u1" if ending in MICROSCOPES and _holds("u1", data) else next(iter(wanted), None)
+    else:
+        whole = [each for each in known if each not in wanted and each[0] != "f"]
+        found = next((each for each in (*wanted, *whole) if _holds(each, data)), None)
     if found is None:
         raise check.not_stored(path, data.dtype, known=_names(known))
     return data.astype(found, copy=False)
@@ -65,7 +75,7 @@ def kept(data: Array, ending: str, *, path: Path) -> Array:
     known = _known(ending, path)
     own = "u1" if data.dtype.kind == "b" else data.dtype.newbyteorder("=").str[1:]
     found = own if own in known else next((each for each in known if _holds(each, data)), None)
-    if found is None and "f4" in known:
+    if found is None and "f4" in known and data.dtype.kind == "f":
         found = "f4"
         rounded = np.abs(data - data.astype(np.float32)).max()
         warnings.warn(check.rounded(path, data.dtype, error=float(rounded)), stacklevel=3)
@@ -97,5 +107,9 @@ def _holds(stored_type: str, data: Array) -> bool:
         info = np.iinfo(dtype)
         fits = bool(info.min <= data.min() and data.max() <= info.max)
         return fits and (data.dtype.kind in "bui" or bool((np.rint(data) == data).all()))
+    if data.dtype.kind in "iu":
+        # Compared as floating point, ids that ran together would look the same.
+        exact = 2 ** (np.finfo(dtype).nmant + 1)
+        return bool(-exact <= data.min() and data.max() <= exact)
     with np.errstate(over="ignore"):
         return bool((data.astype(dtype) == data).all())

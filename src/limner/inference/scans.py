@@ -9,7 +9,7 @@ from pathlib import Path
 from limner import check
 from limner.cluster import Executor, Job, Ledger, Progress, Serial, begun, worked_through
 from limner.data import cohort
-from limner.files import bids, is_volume, replacing, save_volume
+from limner.files import bids, is_store, is_volume, replacing, save_volume
 from limner.files.names import case_names
 from limner.inference.case import Options, Scans, Segmenting, believed
 from limner.inference.tables import MANIFEST, Case, Tables
@@ -59,7 +59,7 @@ def segment_scans(
     begin = Segmenting(out, prior, model, options, executor.memory)
     work = begun(begin)
     cases = _named(scans)
-    if is_volume(out) and not out.is_dir():
+    if is_volume(out) and (is_store(out) or not out.is_dir()):
         check.one_file([case.images[0] for case in cases], out)
         if options.posteriors or options.samples:
             raise check.labels_alone(out, "--posteriors" if options.posteriors else "--samples")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from limner.space.affinities import Affinities, Offsets
 from limner.space.boxes import Box
 from limner.space.grid import Array, Grid, Kind, Volume
 from limner.space.labels import Label, LabelTable
 from limner.space.resample import averaged, led, reoriented, resampled
 
 __all__ = [
+    "Affinities",
     "Array",
     "Box",
     "Grid",
     "Kind",
     "Label",
     "LabelTable",
+    "Offsets",
     "Volume",
     "averaged",
     "led",

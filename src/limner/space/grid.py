@@ -14,9 +14,11 @@ from limner import check
 from limner.space.boxes import Box
 
 Array: TypeAlias = NDArray[Any]
-Kind: TypeAlias = Literal["image", "labels"]
+Kind: TypeAlias = Literal["image", "labels", "instances"]
 
 LETTERS = ("LR", "PA", "IS")
+#: Voxels of at most this many mm are told in nm.
+SMALL = 1e-3
 #: Points along each axis at which it is looked how much of a grid another covers.
 COVERED_AT = 16
 
@@ -46,8 +48,14 @@ class Grid:
 
     def __str__(self) -> str:
         """Return the shape, voxel sizes and orientation in words."""
-        sizes = " x ".join(f"{size:.4g}" for size in self.voxel_sizes)
-        return f"{' x '.join(map(str, self.shape))} voxels of {sizes} mm, axes lead {self.orientation}"
+        unit, factor = self.unit
+        sizes = " x ".join(f"{size:.4g}" for size in self.voxel_sizes * factor)
+        return f"{' x '.join(map(str, self.shape))} voxels of {sizes} {unit}, axes lead {self.orientation}"
+
+    @property
+    def unit(self) -> tuple[str, float]:
+        """Unit in which lengths are told, nm if all voxels are small, and how many of it are a mm."""
+        return ("mm", 1.0) if self.voxel_sizes.max() > SMALL else ("nm", 1e6)
 
     @property
     def dimensions(self) -> int:
@@ -138,9 +146,15 @@ class Grid:
         """Return the largest distance in mm between corresponding corners of two grids."""
         return float(np.linalg.norm(self.corners() - other.corners(), axis=-1).max())
 
-    def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
-        """Tell whether two grids have one shape, and corners at most `tolerance` mm apart."""
-        return self.shape == other.shape and self.distance(other) <= tolerance
+    @property
+    def tolerance(self) -> float:
+        """Distance in mm that no one would notice: 0.001, but for small voxels a hundredth of the smallest size."""
+        return min(1e-3, float(self.voxel_sizes.min()) / 100)
+
+    def matches(self, other: Grid, tolerance: float | None = None) -> bool:
+        """Tell whether two grids have one shape, and corners at most `tolerance` mm apart (None: their own)."""
+        allowed = self.tolerance if tolerance is None else tolerance
+        return self.shape == other.shape and self.distance(other) <= allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +162,14 @@ class Volume:
     """An image or a label map, and where it lies.
 
     Args:
-        data: (*S), 3-D or 2-D, one value per voxel; integers if the kind is "labels".
+        data: (*S), 3-D or 2-D, one value per voxel; integers unless the kind is "image".
         grid: of the same shape.
-        kind: "image" (interpolated when resampled) or "labels" (never mixed).
+        kind: "image" (interpolated when resampled), "labels" (never mixed) or "instances" (likewise, but an id means
+            nothing beyond that its voxels belong together, and 0 is none).
         header: the header of the file it came from, for writing the same fields again; its geometry yields to the grid.
 
     Raises:
-        InputError: if the shapes differ or labels are not integers.
+        InputError: if the shapes differ, or labels or instances are not integers.
     """
 
     data: Array

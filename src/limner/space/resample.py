@@ -14,17 +14,23 @@ from limner.space.grid import LETTERS, Grid, Volume, oriented_axes
 
 
 def resampled(volume: Volume, grid: Grid) -> Volume:
-    """Return the volume on `grid`: images by linear interpolation, labels by nearest neighbour, zero outside.
+    """Return the volume on `grid`: images by linear interpolation, others by nearest neighbour, zero outside.
 
     Returns:
-        Volume with data of `grid.shape`: labels in their own type, images as float32. A matching grid changes no value.
+        Volume with data of `grid.shape`: images as float32, others in their own type. A matching grid changes no value.
     """
     from scipy import ndimage
 
-    labels = volume.kind == "labels"
+    labels = volume.kind != "image"
     dtype = volume.data.dtype if labels else np.dtype(np.float32)
     if volume.grid.matches(grid):
         return replace(volume, data=volume.data.astype(dtype, copy=False), grid=grid)
+    if volume.kind == "instances":
+        # Not the ids themselves, which would pass through floating point, where they run together from 2**53 on.
+        names = np.unique(np.append(volume.data.reshape(-1), dtype.type(0)))
+        ranks = np.searchsorted(names, volume.data).astype(np.int32)
+        data = names[resampled(replace(volume, data=ranks, kind="labels"), grid).data]
+        return replace(volume, data=data, grid=grid)
     matrix = np.linalg.inv(volume.grid.affine) @ grid.affine
     data = ndimage.affine_transform(
         volume.data,
@@ -116,7 +122,7 @@ def averaged(volume: Volume, grid: Grid) -> Volume:
         return resampled(volume, grid)
     places = itertools.product(*((np.arange(count) + 0.5) / count - 0.5 for count in counts))
     points = (resampled(volume, _shifted(grid, np.array(place))).data for place in places)
-    if volume.kind == "labels":
+    if volume.kind != "image":
         return replace(volume, data=_most_frequent(np.stack(list(points))), grid=grid)
     total = np.zeros(grid.shape)
     for values in points:

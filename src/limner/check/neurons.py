@@ -1,0 +1,163 @@
+"""Refuse affinities and instances that cannot be decoded or scored, and word what is odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limner.check.errors import InputError, InputWarning
+
+
+def affinities(data: NDArray[Any], offsets: Sequence[Sequence[int]], *, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse an array that does not have a channel for each offset, and an axis for each of its steps.
+
+    Raises:
+        InputError: with the shapes, the type, or an offset of zeros.
+    """
+    sizes = {len(offset) for offset in offsets}
+    if len(sizes) != 1 or data.ndim not in (3, 4) or data.shape[0] != len(offsets) or sizes != {data.ndim - 1}:
+        raise InputError(
+            f"affinities have shape {data.shape} and {len(offsets)} offsets of {sorted(sizes)} steps; expected "
+            "channels first, one for each offset, and a step for each other axis: give the offsets it was made with"
+        )
+    if shape is not None and data.shape[1:] != tuple(shape):
+        raise InputError(f"affinities have shape {data.shape}; expected {shape} after the channels: crop both alike")
+    if data.dtype not in (np.uint8, np.float32):
+        raise InputError(f"affinities are of type {data.dtype}; expected float32 or uint8: convert with astype")
+    if any(not any(offset) for offset in offsets):
+        raise InputError("an offset has no step; expected each to lead to another voxel: leave its channel out")
+
+
+def affinity_range(low: float, high: float) -> None:
+    """Refuse affinities that are NaN, or outside 0 to 1, by their lowest and highest.
+
+    Raises:
+        InputError: with both.
+    """
+    if not (low >= 0 and high <= 1):
+        found = "NaN values" if np.isnan(low) or np.isnan(high) else f"values from {low:.4g} to {high:.4g}"
+        raise InputError(
+            f"affinities hold {found}; expected 0 (apart) to 1 (together): apply the sigmoid to scores, scale others, "
+            "and see where a network went wrong if there are NaN"
+        )
+
+
+def decodable(voxels: int, edges: int) -> None:
+    """Refuse a volume whose voxels or edges cannot be numbered in 32 bits.
+
+    Raises:
+        InputError: with both.
+    """
+    if voxels >= 2**31 or edges >= 2**32:
+        raise InputError(
+            f"affinities of {voxels} voxels with {edges} edges are too many to decode at once; expected fewer than "
+            "2**31 voxels and 2**32 edges: decode the volume in blocks"
+        )
+
+
+def likely_inverted(middle: float) -> InputWarning:
+    """Word affinities most of which say that neighbours are apart, by their median."""
+    return InputWarning(
+        f"half of the affinities of neighbouring voxels are below {middle:.2f}, though most neighbours belong "
+        "together: if they are boundary probabilities, give 1 minus them, or write the attribute sign = 'repulsive'"
+    )
+
+
+def no_nearest(offsets: Sequence[Sequence[int]]) -> InputError:
+    """Word affinities none of which are those of direct neighbours."""
+    return InputError(
+        f"affinities have the offsets {[list(offset) for offset in offsets]}, none of one step along one axis; "
+        "expected direct neighbours among them, which alone join voxels: add their channels"
+    )
+
+
+def no_offsets(path: Path) -> InputError:
+    """Word an array of affinities that does not say what its channels are."""
+    return InputError(
+        f"'{path}' has no attribute 'offsets'; expected for each channel the steps z, y, x from a voxel to its "
+        "partner, such as [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]: they are never guessed; write the attribute"
+    )
+
+
+def affinity_sign(path: Path, sign: object) -> InputError:
+    """Word an attribute `sign` that is neither of the two."""
+    return InputError(
+        f"'{path}' has the sign '{sign}'; expected 'attractive' (high where voxels belong together) or 'repulsive': "
+        "correct the attribute"
+    )
+
+
+def affinity_suffix(path: Path, known: Sequence[str]) -> InputError:
+    """Word a name of a format that has no place for channels and what they mean."""
+    return InputError(f"'{path}' cannot hold affinities; expected a name that ends in {', '.join(known)}: rename it")
+
+
+def no_segment(what: str) -> InputWarning:
+    """Word a segmentation without a segment; `what` names the setting that did it."""
+    return InputWarning(f"{what} leaves no segment, and every voxel is background: choose another")
+
+
+def same_lattice(shift: NDArray[np.float64], *, case: str) -> None:
+    """Refuse two grids whose voxels do not coincide, by the voxels (D,) between their first ones.
+
+    Raises:
+        InputError: with the shift.
+    """
+    if np.abs(shift - np.rint(shift)).max() > 1e-2:
+        raise InputError(
+            f"prediction and reference of '{case}' lie {np.round(shift, 3).tolist()} voxels apart; expected whole "
+            "voxels of one size: resample one onto the grid of the other, or correct its resolution and offset"
+        )
+
+
+def overlapping(voxels: int, *, case: str) -> None:
+    """Refuse two volumes that share no voxel.
+
+    Raises:
+        InputError: naming the case.
+    """
+    if voxels == 0:
+        raise InputError(
+            f"prediction and reference of '{case}' share no voxel; expected overlapping extents: correct their offsets"
+        )
+
+
+def some_reference(voxels: int, *, case: str) -> None:
+    """Refuse a reference in which everything is ignored.
+
+    Raises:
+        InputError: naming the case.
+    """
+    if voxels == 0:
+        raise InputError(
+            f"reference of '{case}' is ignored everywhere (0, or within the border tolerance); expected labelled "
+            "voxels: give another reference, or a smaller tolerance"
+        )
+
+
+def same_axes(axes: NDArray[np.float64], *, case: str) -> None:
+    """Refuse two grids whose axes or voxel sizes differ, by the axes (D, D) of the one in voxels of the other.
+
+    Raises:
+        InputError: with the ratio of their sizes.
+    """
+    if np.abs(axes - np.eye(len(axes))).max() > 1e-3:
+        ratio = np.round(np.linalg.norm(axes, axis=0), 4).tolist()
+        raise InputError(
+            f"prediction and reference of '{case}' have voxels in the ratio {ratio} or other axes; expected the same: "
+            "a resolution may be missing or in another unit; correct it, or resample one of them"
+        )
+
+
+def instances(kind: str, name: object) -> None:
+    """Refuse an image or a label map where instances are meant.
+
+    Raises:
+        InputError: naming which.
+    """
+    if kind != "instances":
+        raise InputError(f"{name} was opened as {kind}; expected instances: open it with kind='instances'")

@@ -1,0 +1,109 @@
+"""Zarr arrays, `.zarr`, of version 2 and 3: `resolution` and `offset` in nm among the attributes.
+
+A group is read if it is an OME image (its finest scale), or holds one volume, or the names of CREMI's layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from limner import check
+from limner.files.hdf5 import LABELS, RAW
+from limner.files.nanometres import affine_of, attributes
+from limner.space import Array, Volume
+
+#: Voxels along an axis of a chunk: 64 x 64 x 64 ids are 2 MB.
+CHUNK = 64
+
+
+def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
+    """Return data (*S) in `dtype` (None: as stored), affine (D+1, D+1) in mm if there is a resolution, and no header.
+
+    Raises:
+        InputError: if the store is damaged, or it is not evident which of its arrays is meant.
+    """
+    data, told = opened(path, LABELS if dtype is None else RAW)
+    return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
+
+
+def opened(path: Path, name: str) -> tuple[Array, dict[str, Any]]:
+    """Return the array of a store, of a group the one called `name` or the only one, and its attributes.
+
+    Raises:
+        InputError: if the store is damaged, or it is not evident which array is meant.
+    """
+    import zarr
+
+    try:
+        content: Any = zarr.open(path, mode="r")
+        single = isinstance(content, zarr.Array)
+        array, told = (content, dict(content.attrs)) if single else _member(content, path, name=name)
+        check.numeric(array.dtype, path)
+        return np.asarray(array[...]), told
+    except check.InputError:
+        raise
+    except Exception as error:
+        # zarr and its codecs raise whatever they stumble over.
+        raise check.unreadable(path, error) from error
+
+
+def write(volume: Volume, path: Path, *, version: Literal[2, 3] = 3) -> None:
+    """Write a volume as one array of a Zarr `version`, 2 or 3, into a folder that is new or empty.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    create(path, volume.data, told=attributes(volume.grid), version=version)
+
+
+def create(path: Path, data: Array, *, told: Mapping[str, Any], version: Literal[2, 3] = 3) -> None:
+    """Write an array with its attributes into a folder that is new or empty.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    import zarr
+
+    # A chunk of affinities is of one channel.
+    chunks = tuple(1 if data.ndim - axis > 3 else min(size, CHUNK) for axis, size in enumerate(data.shape))
+    names = list("czyx"[-data.ndim :])
+    array = zarr.create_array(
+        path,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks,
+        zarr_format=version,
+        attributes={**told, "units": "nm", "axis_names": names},
+    )
+    array[...] = data
+
+
+def _member(group: Any, path: Path, *, name: str) -> tuple[Any, dict[str, Any]]:
+    """Return the array of a group that is meant, and what is said of its voxels."""
+    import zarr
+
+    scales = group.attrs.get("ome", group.attrs).get("multiscales")
+    if scales:
+        finest = scales[0]["datasets"][0]
+        return group[finest["path"]], _ome(scales[0]["axes"], finest["coordinateTransformations"])
+    arrays = {key: item for key, item in group.members(max_depth=None) if isinstance(item, zarr.Array)}
+    if name not in arrays and len(arrays) != 1:
+        raise check.ambiguous_arrays(path, sorted(arrays), key=name)
+    array = arrays[name] if name in arrays else next(iter(arrays.values()))
+    return array, dict(array.attrs)
+
+
+def _ome(axes: list[dict[str, Any]], transforms: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the voxel sizes and offset of an OME image, in its own units, as attributes of ours."""
+    stated = {each["type"]: each[each["type"]] for each in transforms if each["type"] in ("scale", "translation")}
+    spatial = [index for index, axis in enumerate(axes) if axis.get("type", "space") == "space"]
+    units = [axes[index].get("unit") for index in spatial]
+    if "scale" not in stated or None in units:
+        return {}
+    told = {"resolution": [stated["scale"][index] for index in spatial], "units": units}
+    offset = stated.get("translation")
+    return told | ({"offset": [offset[index] for index in spatial]} if offset else {})

@@ -1,0 +1,100 @@
+"""Components: whatever affinities above a threshold connect is one segment.
+
+Source: Wiese, "Segmenting Brain Images: A Deep Learning Approach" (2018): threshold, components, size filter, fill.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limner import check
+from limner.instances.affinities import Edges, edges
+from limner.instances.slabs import each, slabs
+from limner.space import Array, Offsets
+
+Labels = NDArray[np.int32]
+
+
+def components(
+    values: Array,
+    offsets: Offsets,
+    *,
+    threshold: float,
+    smallest: int = 1,
+    fill: bool = False,
+    threads: int | None = None,
+) -> Labels:
+    """Label what edges between direct neighbours connect, by their affinities alone.
+
+    Args:
+        values: (C, *S) affinities; other channels than those of direct neighbours are not looked at.
+        offsets: (C, D) voxels.
+        threshold: from 0 to 1; edges above it connect.
+        smallest: voxels of the smallest segment that stays; what is smaller becomes 0.
+        fill: let what stays grow into what became 0, where the affinities are high first.
+        threads: at most; None: one per core. The labels are the same for any number.
+
+    Returns:
+        (*S) labels from 1 on, in the order of their first voxels.
+
+    Raises:
+        InputError: for affinities that cannot be decoded (see `edges`).
+    """
+    graph = edges(values, offsets, threads=threads).nearest()
+    labels = _connected(graph, threshold, threads=threads)
+    sized(labels, smallest)
+    if fill and smallest > 1:
+        labels = _filled(graph, labels, threads=threads)
+    return labels.reshape(graph.shape)
+
+
+def sized(labels: Labels, smallest: int) -> int:
+    """Drop segments of fewer than `smallest` voxels from `labels` (*S), 1 to L, in place; return how many stay.
+
+    Those that stay are numbered anew, in the same order; a warning says if there is none.
+    """
+    from limner.instances.kernels import forest
+
+    flat = labels.reshape(-1)
+    counts = forest.sizes(flat, int(flat.max(initial=0)))
+    kept = counts >= smallest
+    kept[0] = False
+    if not kept.any():
+        warnings.warn(check.no_segment(f"a smallest size of {smallest} voxels"), stacklevel=3)
+    if not kept[1:].all():
+        forest.rename(flat, np.where(kept, np.cumsum(kept), 0).astype(np.int32))
+    return int(kept.sum())
+
+
+def _connected(graph: Edges, threshold: float, *, threads: int | None) -> Labels:
+    """Return the components (Z, Y, X): within each slab first, side by side, and then across their seams."""
+    from limner.instances.kernels import forest
+
+    shape = graph.values.shape[1:]
+    parents = np.arange(np.prod(shape), dtype=np.int32)
+    limit = threshold * 255 if graph.values.dtype == np.uint8 else np.float32(threshold)
+    # Channels of the longest runs of memory first: x, y, z.
+    channels = list(zip(graph.values, graph.offsets, strict=True))[::-1]
+
+    def within(slab: tuple[int, int]) -> None:
+        start, stop = slab
+        for channel, offset in channels:
+            forest.connect(channel, limit, offset, parents, max(start, start - offset[0]), min(stop, stop - offset[0]))
+
+    parts = slabs(shape[0])
+    each(within, parts, threads=threads)
+    for start, _ in parts[1:]:
+        for channel, offset in channels:
+            forest.connect(channel, limit, offset, parents, start - max(0, offset[0]), start - min(0, offset[0]))
+    forest.number(parents)
+    return parents.reshape(shape)
+
+
+def _filled(graph: Edges, labels: Labels, *, threads: int | None) -> Labels:
+    """Return labels (Z, Y, X) that have grown into what is 0, from where all edges are high to where one is low."""
+    from limner.instances.flooding import flooded, interior
+
+    return flooded(255 - interior(graph, threads=threads), labels)
