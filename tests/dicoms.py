@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def plane(path: Path, data: Array, *, sizes: Sequence[float], tags: dict[str, st
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(path))
+    before = locale.setlocale(locale.LC_ALL)
     writer.Execute(image)
+    # GDCM leaves "C" behind, and what other programs say in UTF-8 could no longer be read.
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def numbers(values: Iterable[float]) -> str:

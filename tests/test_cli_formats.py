@@ -54,6 +54,15 @@ def test_check_of_a_cohort_makes_a_table(tmp_path: Path) -> None:
     assert [bool(row["error"]) for row in rows] == [False, False, False, False, True]
 
 
+def test_stores_are_volumes(tmp_path: Path) -> None:
+    save_volume(image(), tmp_path / "scan.nii.gz")
+    done = limner("convert", "scan.nii.gz", "cubes/scan.zarr", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    np.testing.assert_array_equal(open_volume(tmp_path / "cubes/scan.zarr").data, image().data)
+    done = limner("check", "cubes", "cubes/scan.zarr", at=tmp_path)
+    assert done.stdout.count("cubes/scan.zarr\n  geometry     20 x 24 x 22 voxels of 2 x 2 x 2 mm, axes lead RAS") == 2
+
+
 def test_a_table_that_segment_refuses(tmp_path: Path) -> None:
     save_volume(image(), tmp_path / "scan.nii.gz")
     (tmp_path / "scans.csv").write_text("image,case,person,split\nscan.nii.gz,a,ann,train\nscan.nii.gz,b,ann,test\n")
