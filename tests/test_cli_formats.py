@@ -46,7 +46,7 @@ def test_check_of_a_cohort_makes_a_table(tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"x")
     done = limner("check", "scans.csv", "study", "broken.nii.gz", "-o", "table.csv", at=tmp_path)
     assert done.returncode == 1
-    assert "a brain without its skull; about 1.9 GB and 1 min on two cores" in done.stdout
+    assert "a brain without its skull; about 0.5 GB and 1 min on two cores" in done.stdout
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == ["scan.nii.gz", "map.nii.gz", "study#3", "study#4", "broken.nii.gz"]
