@@ -129,6 +129,12 @@ def test_volumes_come_before_series_and_series_before_pictures(tmp_path: Path) -
     assert found(tmp_path) == ["scan.nrrd"]
 
 
+def test_a_store_is_a_scan_and_lies_among_scans(tmp_path: Path) -> None:
+    touched(tmp_path, "cube.zarr/zarr.json", "cube.zarr/c/0/0/0", "thumbnail.png")
+    assert found(tmp_path) == ["cube.zarr"]
+    assert scans_in(tmp_path / "cube.zarr") == [tmp_path / "cube.zarr"]
+
+
 def test_a_folder_of_slices_is_a_scan(tmp_path: Path) -> None:
     dicoms.written(tmp_path, image())
     assert scans_in(tmp_path) == [tmp_path]

@@ -13,6 +13,7 @@ import dicoms
 from limner.check import InputError
 from limner.files import FORMATS, open_volume, save_volume, stored_volume
 from limner.files.conversion import convert, looks_like_labels
+from limner.files.nanometres import placed
 from limner.files.storing import TYPES
 from limner.space import Array, Grid, Volume, reoriented
 
@@ -23,6 +24,9 @@ GRID = Grid((7, 8, 9), AFFINE)
 LESIONS = np.zeros(GRID.shape, np.uint8)
 LESIONS[2:5, 3:7, 1:8] = 1
 LESIONS[3:5, 4:6, 3:6] = 7
+
+
+IDS = np.where(LESIONS, LESIONS + np.uint64(2**63), 0)
 
 
 def noise(dtype: str = "i2") -> Volume:
@@ -41,7 +45,7 @@ def heard(source: Path, target: Path) -> list[str]:
 
 
 @SAFE
-@pytest.mark.parametrize(("first", "second"), itertools.permutations(PLACED, 2))
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(PLACED, 2)))
 def test_voxels_types_and_geometry_go_from_each_format_to_each(tmp_path: Path, first: str, second: str) -> None:
     save_volume(noise(), tmp_path / f"a{first}", as_stored=True)
     convert(tmp_path / f"a{first}", tmp_path / f"b{second}")
@@ -50,6 +54,43 @@ def test_voxels_types_and_geometry_go_from_each_format_to_each(tmp_path: Path, f
     assert found.data.dtype.newbyteorder("=") == "i2"
     # NIfTI and MGH keep their affines in float32.
     assert found.grid.matches(GRID, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("data", [IDS, noise("f4").data / 7], ids=["instances", "image"])
+def test_nanometres_and_ids_go_round_through_the_microscopes_formats(tmp_path: Path, data: Array) -> None:
+    grid = Grid(data.shape, placed([40, 4.3, 4.1], [1480, 3644, 0.1]))
+    save_volume(Volume(data, grid, "image"), tmp_path / "a.tif", as_stored=True)
+    for first, second in itertools.pairwise(["a.tif", "b.zarr", "c.hdf", "d.tiff", "e.npz", "f.h5"]):
+        convert(tmp_path / first, tmp_path / second)
+        found = stored_volume(tmp_path / second)
+        np.testing.assert_array_equal(found.data, data)
+        np.testing.assert_array_equal(found.grid.affine, grid.affine)
+        assert found.data.dtype == data.dtype
+    convert(tmp_path / "f.h5", tmp_path / "g.nii.gz")
+    found = stored_volume(tmp_path / "g.nii.gz")
+    np.testing.assert_array_equal(found.data, data)
+    # NIfTI's float32 places a voxel of 4 nm to a few thousandths of it.
+    assert found.grid.matches(grid)
+
+
+@SAFE
+def test_wide_ids_are_instances(tmp_path: Path) -> None:
+    save_volume(Volume(IDS, GRID, "instances"), tmp_path / "ids.zarr")
+    assert convert(tmp_path / "ids.zarr", tmp_path / "ids.nrrd").kind == "instances"
+    for kind in ("image", "instances"):
+        with pytest.raises(InputError, match="cannot hold these voxels of type uint64: its format has uint8, int16"):
+            convert(tmp_path / "ids.zarr", tmp_path / "ids.mgz", kind=kind)
+    # More ids than a label map has labels.
+    save_volume(
+        Volume(
+            np.repeat(np.arange(504, dtype=np.uint64), 3).reshape(7, 72, 3).swapaxes(0, 2),
+            Grid((3, 72, 7), np.eye(4)),
+            "image",
+        ),
+        tmp_path / "many.npz",
+        as_stored=True,
+    )
+    assert convert(tmp_path / "many.npz", tmp_path / "many.zarr").kind == "instances"
 
 
 @SAFE

@@ -8,6 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import tifffile
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +64,9 @@ def test_labels_come_back_as_they_were(volume: Volume, ending: str) -> None:
     assert found.grid.matches(volume.grid)
 
 
-@pytest.mark.parametrize("ending", [*(known for known in PLACED if FORMATS[known] is not hdf5), ".npy"])
+@pytest.mark.parametrize(
+    "ending", [*(known for known in PLACED if FORMATS[known] is not hdf5), ".npy"]
+)  # CREMI's ids are uint64
 @pytest.mark.parametrize(
     ("low", "high", "stored"), [(0, 255, "uint8"), (0, 256, "int16"), (-1, 1, "int16"), (0, 40000, "int32")]
 )
@@ -75,6 +79,10 @@ def test_labels_take_the_smallest_type(tmp_path: Path, ending: str, low: int, hi
         dtype = content["vol_data"].dtype if ending == ".npz" else content.dtype
     elif ending in (".nrrd", ".mha"):
         dtype = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)).dtype
+    elif ending == ".zarr":
+        dtype = zarr.open_array(path, mode="r").dtype
+    elif ending in (".tif", ".tiff"):
+        dtype = tifffile.imread(path).dtype
     else:
         dtype = nibabel.load(path).get_data_dtype()
     assert dtype.newbyteorder("=") == stored

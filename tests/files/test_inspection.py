@@ -110,6 +110,16 @@ def test_a_mask_of_0_and_255_is_no_error(tmp_path: Path) -> None:
     assert any("a mask for display" in note for note in finding.notes)
 
 
+def test_instances(tmp_path: Path) -> None:
+    ids = blocks().astype(np.uint64) * np.uint64(2**40)
+    for name in ("ids.npz", "ids.zarr"):
+        save_volume(Volume(ids, GRID, "instances"), tmp_path / name)
+        finding = inspected(tmp_path / name, TABLE)
+        assert (finding.error, finding.contents, finding.facts["kind"]) == (None, "2 instances", "instances")
+    save_volume(Volume(blocks() * 3, GRID, "labels"), tmp_path / "ids.hdf")
+    assert inspected(tmp_path / "ids.hdf", TABLE).contents == "2 instances"
+
+
 def test_forms_that_disagree_are_told(tmp_path: Path) -> None:
     stored = nibabel.Nifti1Image(blocks().astype(np.uint8), GRID.affine)
     moved = GRID.affine.copy()

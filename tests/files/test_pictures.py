@@ -9,7 +9,7 @@ from PIL import Image
 
 from limner.check import InputError, InputWarning
 from limner.files import open_volume, result_suffix, save_volume, stored_volume
-from limner.space import Array, Grid, Volume
+from limner.space import Array, Grid, Volume, reoriented
 
 pytestmark = pytest.mark.filterwarnings("ignore::limner.check.InputWarning")
 NOISE = np.random.default_rng(0).integers(0, 255, (7, 5))
@@ -42,6 +42,24 @@ def test_pages_make_a_volume(tmp_path: Path) -> None:
     assert not (tmp_path / "stack.png").exists()
 
 
+@pytest.mark.parametrize("axes", ["RAS", "LIA", "SAR", "PIR"])
+def test_stacks_say_where_they_lie(tmp_path: Path, axes: str) -> None:
+    volume = reoriented(
+        Volume(np.arange(60.0).reshape(3, 4, 5), Grid((3, 4, 5), np.diag([1, 1.5, 0.8, 1])), "image"), axes
+    )
+    save_volume(volume, tmp_path / "stack.tif")
+    found = open_volume(tmp_path / "stack.tif")
+    np.testing.assert_array_equal(found.data, volume.data)
+    np.testing.assert_allclose(found.grid.affine, volume.grid.affine, rtol=1e-12)
+
+
+def test_a_page_is_a_picture_and_a_stack_has_sections(tmp_path: Path) -> None:
+    for name, data in (("page.tif", NOISE), ("stack.tif", NOISE.reshape(1, 7, 5).repeat(4, 0))):
+        tifffile.imwrite(tmp_path / name, data.astype(np.uint8), photometric="minisblack")
+    assert open_volume(tmp_path / "page.tif").grid.shape == (5, 7)
+    assert open_volume(tmp_path / "stack.tif").grid.shape == (4, 7, 5)
+
+
 def test_labels_take_as_many_bits_as_they_need(tmp_path: Path) -> None:
     save_volume(flat(NOISE * 2, "labels"), tmp_path / "labels.png")
     np.testing.assert_array_equal(open_volume(tmp_path / "labels.png", kind="labels").data, NOISE * 2)
@@ -52,12 +70,14 @@ def test_labels_take_as_many_bits_as_they_need(tmp_path: Path) -> None:
 def test_grey_in_three_colours_is_grey(tmp_path: Path) -> None:
     grey = NOISE.T.astype(np.uint8)
     opaque = np.full_like(grey, 255)
-    for name, channels in (("rgb", [grey] * 3), ("rgba", [grey] * 3 + [opaque])):
-        Image.fromarray(np.stack(channels, -1)).save(tmp_path / f"{name}.png")
-        np.testing.assert_array_equal(open_volume(tmp_path / f"{name}.png").data, NOISE)
-    Image.fromarray(np.stack([grey, grey, grey.T.reshape(grey.shape)], -1)).save(tmp_path / "colour.png")
-    with pytest.raises(InputError, match=r"colour.png' shows colours; expected one real number per voxel: convert"):
-        open_volume(tmp_path / "colour.png")
+    colours = Image.fromarray(np.stack([grey, grey, grey.T.reshape(grey.shape)], -1))
+    for ending in ("png", "tif"):
+        for name, channels in (("rgb", [grey] * 3), ("rgba", [grey] * 3 + [opaque])):
+            Image.fromarray(np.stack(channels, -1)).save(tmp_path / f"{name}.{ending}")
+            np.testing.assert_array_equal(open_volume(tmp_path / f"{name}.{ending}").data, NOISE)
+        colours.save(tmp_path / f"colour.{ending}")
+        with pytest.raises(InputError, match=rf"colour.{ending}' shows colours; expected one real number per voxel: c"):
+            open_volume(tmp_path / f"colour.{ending}")
 
 
 def test_jpeg_is_only_read(tmp_path: Path) -> None:
@@ -73,7 +93,7 @@ def test_pictures_say_what_they_do_not_keep(tmp_path: Path) -> None:
         save_volume(flat(NOISE, "labels"), tmp_path / "slice.png")
     with pytest.warns(InputWarning, match=r"slice.png' has no affine"):
         open_volume(tmp_path / "slice.png")
-    assert result_suffix(tmp_path / "slice.png") == ".nii.gz"
+    assert [result_suffix(tmp_path / name) for name in ("slice.png", "stack.tif")] == [".nii.gz"] * 2
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])

@@ -59,6 +59,13 @@ def test_the_lowest_of_labels_equally_frequent() -> None:
     assert averaged(volume, Grid((1, 1, 1), affine)).data.item() == 2
 
 
+def test_ids_are_never_averaged() -> None:
+    volume = Volume(np.array([[[2**63 + 1] * 3 + [7]]], np.uint64), Grid((1, 1, 4), np.eye(4)), "instances")
+    affine = np.diag([1.0, 1, 4, 1])
+    affine[2, 3] = 1.5
+    assert averaged(volume, Grid((1, 1, 1), affine)).data.item() == 2**63 + 1
+
+
 def test_a_slightly_larger_voxel_is_looked_at_once() -> None:
     volume = Volume(np.random.default_rng(0).random((5, 5, 5)), Grid((5, 5, 5), np.eye(4)), "image")
     grid = Grid((4, 4, 4), np.diag([1.04, 1.04, 1.04, 1]))

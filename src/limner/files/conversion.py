@@ -104,7 +104,7 @@ def looks_like_labels(volume: Volume) -> bool:
     if volume.data.dtype.kind == "f" and not np.isfinite(volume.data).all():
         return False
     values = np.unique(volume.data)
-    return len(values) <= MOST_LABELS and not (values % 1).any() and values[0] >= 0 and _in_pieces(volume.data)
+    return len(values) <= MOST_LABELS and not (values % 1).any() and bool(values[0] >= 0) and _in_pieces(volume.data)
 
 
 def _in_pieces(data: Array) -> bool:

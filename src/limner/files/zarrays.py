@@ -74,7 +74,8 @@ def create(path: Path, data: Array, *, told: Mapping[str, Any], version: Literal
     array = zarr.create_array(
         path,
         shape=data.shape,
-        dtype=data.dtype,
+        # By name, because of the two that C has for 64 bits zarr knows one.
+        dtype=np.dtype(data.dtype.str),
         chunks=chunks,
         zarr_format=version,
         attributes={**told, "units": "nm", "axis_names": names},

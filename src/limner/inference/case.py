@@ -143,8 +143,7 @@ class Scans:
         channels = (*case.images[1:], *options.channels)
         masks = [mask for mask in (options.mask or case.mask,) if mask]
         own = {"channels": len(channels), "mask": len(masks), "orientation": case.orientation or options.orientation}
-        paths = tuple(path.absolute() for path in (case.images[0], *channels, *masks))
-        return Item(case.name, paths, own | {"bids": case.dataset is not None})
+        return Item(case.name, (case.images[0], *channels, *masks), own | {"bids": case.dataset is not None})
 
     def __call__(self, item: Item, *, step: Step) -> Made:
         """Segment a scan and write what was found."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from limner import check
-from limner.cluster import Executor, Job, Ledger, Progress, Serial, begun, worked_through
+from limner.cluster import Executor, Item, Job, Ledger, Progress, Serial, begun, worked_through
 from limner.data import cohort
 from limner.files import bids, is_store, is_volume, replacing, save_volume
 from limner.files.names import case_names
@@ -69,7 +70,7 @@ def segment_scans(
     job = Job(begin.anywhere(), Ledger.opened(out.absolute() / LEDGER, facts, redo=redo))
     _describe(out, cases, table=LabelTable.from_dict(work.told["table"]))
     tables = Tables(out, {case.name: case.images[0] for case in cases}, told=work.told)
-    items = [work.item(case) for case in cases]
+    items = [_anywhere(work.item(case)) for case in cases]
     try:
         for outcome in worked_through(items, job, executor=executor, progress=progress):
             tables.add(outcome)
@@ -89,6 +90,11 @@ def _named(scans: Sequence[Path | cohort.Case]) -> list[cohort.Case]:
     cases = [cohort.Case(next(names), (scan,)) if isinstance(scan, Path) else scan for scan in scans]
     check.cases_differ([case.name for case in cases])
     return cases
+
+
+def _anywhere(item: Item) -> Item:
+    """Return an item whose files are found from any folder, as by workers elsewhere."""
+    return replace(item, inputs=tuple(path.absolute() for path in item.inputs))
 
 
 def _one(scan: cohort.Case, out: Path, *, work: Scans, progress: Progress) -> Case:
