@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from limner.check import InputError
@@ -23,7 +24,6 @@ from limner.priors.storage import save_prior
 from tiny import LIMNER, environment, furnish, image, labels, limner, refused, table, whole
 
 SCANS = [f"scan-{number}.nii.gz" for number in range(4)]
-TABLES = ("volumes.csv", "qc.csv")
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = furnish(tmp_path_factory.mktemp("home"))
     for number, name in enumerate(SCANS):
         save_volume(image(seed=number), folder / name)
-    segment_scans([folder / name for name in SCANS], folder / "expected", prior=folder / "prior")
+    # A process of its own, as theirs: what ran before in this one may move the last digits.
+    done = limner("segment", *SCANS, "--prior", "prior", "-o", "expected", at=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
 def same(out: Path, expected: Path) -> bool:
-    """Tell whether labels and tables are equal to the last digit, and the manifests but for times."""
-    for name in TABLES:
-        assert (out / name).read_text() == (expected / name).read_text()
+    """Tell whether labels and volumes are equal to the last digit, verdicts nearly, and the manifests but for times."""
+    assert (out / "volumes.csv").read_text() == (expected / "volumes.csv").read_text()
+    pd.testing.assert_frame_equal(*(pd.read_csv(folder / "qc.csv") for folder in (out, expected)), rtol=1e-3)
     for name in (path.name for path in expected.glob("*.nii.gz")):
         np.testing.assert_array_equal(open_volume(out / name).data, open_volume(expected / name).data)
     found, wanted = (json.loads((folder / "manifest.json").read_text()) for folder in (out, expected))
@@ -117,6 +119,8 @@ def test_a_run_that_is_killed_goes_on(home: Path, tmp_path: Path, *, group: bool
 def test_interrupted_workers_end_quietly(home: Path, tmp_path: Path) -> None:
     process = begun(home, tmp_path / "out")
     crew = workers(process)
+    while not (tmp_path / "out/manifest.json").exists():
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

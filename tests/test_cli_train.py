@@ -115,8 +115,14 @@ def test_seeds_are_trained_one_by_one(home: Path, tmp_path: Path) -> None:
         (["--set", "stages.fine.steps=-1"], "'recipe.toml' sets stages[1].steps to -1; expected a number of at least"),
         (["--set", "stages.last.steps=1"], "override 'stages.last.steps=1' leads nowhere at 'last'; expected one of"),
         (["--set", "seed"], "override 'seed' has no key or no '='; expected KEY=VALUE"),
-        (["--set", "method.name=sae2"], "method 'sae2' is not known; expected one of mixture, sae, supervised: did"),
-        (["--set", "method.name=mixture"], "method 'mixture' has nothing to train; expected one of sae, supervised"),
+        (
+            ["--set", "method.name=sae2"],
+            "method 'sae2' is not known; expected one of anatomy, mixture, sae",
+        ),
+        (
+            ["--set", "method.name=mixture"],
+            "method 'mixture' has nothing to train; expected one of anatomy, sae",
+        ),
         (["--set", "method.options.tua=1"], "'recipe.toml' has the unknown setting method.options.tua; expected one"),
         (["--set", "prior=none"], "prior '/"),
         (["--set", "data.scans=none.csv"], "'/"),

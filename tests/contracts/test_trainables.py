@@ -59,7 +59,7 @@ def test_one_case_can_be_overfitted(variant: Variant) -> None:
 @in_two_and_three
 def test_every_parameter_is_learned(variant: Variant, dimensions: int) -> None:
     batch, prior = seen(1, dimensions=dimensions)
-    method = begun(variant, batch, prior, dimensions=dimensions)
+    method = made(variant, dimensions=dimensions)
     stepped(method, batch, prior, steps=17, rate=1e-3)  # what begins at zero, or waits for sixteen errors, has begun
     found, learning = gradients(method, batch, prior), dict(method.named_parameters())
     assert not [name for name, gradient in found.items() if learning[name].requires_grad and not gradient.any()]
