@@ -157,7 +157,8 @@ def test_workers_of_another_version_are_refused(tmp_path: Path, started: Callabl
 # --- SLURM
 
 
-def test_the_script_says_what_the_profile_does() -> None:
+def test_the_script_says_what_the_profile_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the folder of the jobs' output is made
     profile = Profile(
         jobs=3, workers=4, threads=2, memory=3.5, walltime="1-12:00:00", queue="long", account="lab",
         directives=("--qos=night",), setup=("module load python",), logs="logs", scratch="/scratch",
