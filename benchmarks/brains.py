@@ -16,6 +16,7 @@ import os
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -74,9 +75,11 @@ def prior_folder(name: str, *, data: Path, work: Path) -> Path:
 
 
 def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, case: str) -> dict[str, object]:
-    """Return the scores of the prior's argmax and of the mixture for one scan, and its volumes."""
+    """Return the scores of the prior's argmax and of the mixture for one scan, its volumes, and processor seconds."""
     atlas, image = load_prior(prior), open_volume(scan)
+    began = time.process_time()
     found = segment_volume(image, prior=atlas, orientation=orientation)
+    seconds = time.process_time() - began
     labels = {"mixture": found.labels, "argmax": argmax(image, found, atlas=atlas)}
     truth, table = open_volume(reference, kind="labels"), LabelTable.freesurfer()
     rows = [
@@ -84,7 +87,7 @@ def cell(prior: Path, scan: Path, *, reference: Path, orientation: str | None, c
         for method, volume in labels.items()
         for row in evaluate(volume, truth, table=table, case=case)
     ]
-    return {"rows": rows, "score": found.placement.score, "volumes": volumes(found, truth)}
+    return {"rows": rows, "seconds": seconds, "score": found.placement.score, "volumes": volumes(found, truth)}
 
 
 def volumes(found: Segmentation, truth: Volume) -> list[dict[str, object]]:

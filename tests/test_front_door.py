@@ -63,7 +63,7 @@ def shorten(recipes: Path, out: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # eight commands on real scans: four minutes where nothing else runs
+@pytest.mark.timeout(900)  # eight commands on real scans: about five minutes
 def test_the_commands_of_the_readme(data: Path, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/activate").write_text(f"PATH={shlex.quote(str(LIMNER.parent))}:$PATH\n")

@@ -228,7 +228,7 @@ class Anatomy(Trainable):
     def samples(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Iterator[Tensor]:
         """Yield segmentations (B, K, *S) given samples of the code, the same every time.
 
-        Neighbours have no say: they change little and would take most of the time.
+        Neighbours have no say, which saves their sweeps.
 
         Args:
             image: (B, C, *S), standardised as in a batch.
