@@ -22,7 +22,7 @@ def atlas(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="PRIOR", help="Folder for the prior.")],
     labels: Labels = None,
     spacing: Annotated[float, typer.Option(min=0.2, help="Voxel size of the prior, mm.")] = 1.0,
-    blur: Annotated[float | None, typer.Option(min=0, help="Gaussian sd, mm [default: 1.5 for one map].")] = None,
+    blur: Annotated[float | None, typer.Option(min=0, help="Gaussian sd, mm; one map has 1.5 unless given.")] = None,
     neighbours: Annotated[int, typer.Option(help="Window of the neighbour table, voxels: 3, 5, ... 21.")] = 3,
     fold_unknown: Annotated[bool, typer.Option("--fold-unknown", help="Count unknown ids as background.")] = False,
     heads: Annotated[

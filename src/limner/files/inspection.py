@@ -87,9 +87,12 @@ def _described(stored: Volume, path: Path, *, table: LabelTable) -> Finding:
         return _label_map(stored, path, table=table, facts=facts)
     image = open_volume(path)
     low, middle, high = (float(value) for value in np.percentile(image.data, (0, 50, 100)))
-    part = np.count_nonzero(image.data != image.data.flat[0]) * grid.voxel_volume / 1e6
-    words = f"{low:.4g} to {high:.4g}, median {middle:.4g}; {part:.2f} litres differ from the first voxel's value"
-    facts |= {"kind": "image", "litres": f"{part:.3f}"}
+    words = f"{low:.4g} to {high:.4g}, median {middle:.4g}"
+    facts |= {"kind": "image"}
+    if suffix(path) not in storing.MICROSCOPES:
+        litres = np.count_nonzero(image.data != image.data.flat[0]) * grid.voxel_volume / 1e6
+        words += f"; {litres:.2f} litres differ from the first voxel's value"
+        facts |= {"litres": f"{litres:.3f}"}
     facts |= {"lowest": f"{low:.6g}", "median": f"{middle:.6g}", "highest": f"{high:.6g}"}
     return Finding(str(grid), words, tuple(image_oddities(image)), facts=facts, image=image)
 
