@@ -201,15 +201,15 @@ class Study:
             self.latest[key] = np.stack(moved)
         return self.latest[key]
 
-    def classes(self, parts: Array) -> Array:
-        """Return the likeliest class (*S) given values of the parts (P, *S)."""
+    def summed(self, parts: Array) -> Array:
+        """Return the classes' sums (K, *S) of values of the parts (P, *S)."""
         sums = np.zeros((len(TABLE.structures), *parts.shape[1:]), np.float32)
         np.add.at(sums, self.atlas.parts.class_of.numpy(), parts)
-        return sums.argmax(0)
+        return sums
 
     def likeliest(self, target: Target, source: Source, kind: str) -> tuple[Array, float]:
         """Return the likeliest class of a registered source, and the processor seconds."""
-        return self.classes(self.carried(target, source, kind)), self.seconds(target, source, kind)
+        return self.summed(self.carried(target, source, kind)).argmax(0), self.seconds(target, source, kind)
 
     def mixture(self, target: Target, source: Source, kind: str) -> tuple[Array, float]:
         """Return the classes that EM finds on a registered source: limner's Gaussians, no gain, no neighbours."""
@@ -224,19 +224,25 @@ class Study:
         return classes, self.seconds(target, source, kind) + time.process_time() - began
 
     def atropos(self, target: Target, source: Source, *, weight: float, **options: str) -> tuple[Array, float]:
-        """Return Atropos's classes, its priors being a source's parts carried over by SyN."""
-        parts = normalised(self.carried(target, source, "SyN"))
-        began, grid, inside = time.process_time(), target.seen.grid, target.seen.data != 0
+        """Return Atropos's classes, its priors being a source's classes carried over by SyN.
+
+        Its time grows with the square of their number and with all voxels, so it sees the brain's own box.
+        """
+        priors = normalised(self.summed(self.carried(target, source, "SyN")))
+        inside = target.seen.data != 0
+        box = Box.around(inside).grown(1).clipped(inside.shape)
+        began, grid = time.process_time(), target.seen.grid.cropped(box)
         found = ants.atropos(
-            as_ants(target.seen.data, grid),
-            as_ants(inside, grid),
-            i=[as_ants(part, grid) for part in parts],
+            as_ants(target.seen.data[box.slices], grid),
+            as_ants(inside[box.slices], grid),
+            i=[as_ants(prior, grid) for prior in priors[:, *box.slices]],
             m="[0.2,1x1x1]",
             priorweight=weight,
             **options,
         )
-        posterior = np.stack([part.numpy() for part in found["probabilityimages"]])
-        return self.classes(posterior), self.seconds(target, source, "SyN") + time.process_time() - began
+        classes = np.zeros(inside.shape, np.int64)
+        classes[box.slices] = np.stack([prior.numpy() for prior in found["probabilityimages"]]).argmax(0)
+        return classes, self.seconds(target, source, "SyN") + time.process_time() - began
 
     def rows(self, target: Target) -> dict[str, Callable[[], tuple[Array, float]]]:
         """Return how each row is made."""

@@ -241,11 +241,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/robustness.md"))
+    parser.add_argument("--persons", nargs="*", metavar="NAME", help="only these")
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
     work.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
-    people = {name: partial(Person.read, *files) for name, files in scans(data).items()}
+    files = {name: found for name, found in scans(data).items() if name in (arguments.persons or scans(data))}
+    people = {name: partial(Person.read, *found) for name, found in files.items()}
     cells: dict[str, dict[str, dict[str, Any]]] = {title: {} for title in SHAKEN}
     for title, (shake, cubes) in SHAKEN.items():
         for name, read in people.items():
