@@ -28,6 +28,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "data",
         "methods",
         "training cluster",
+        "blocks",
         "inference",
         "study report",
         "__init__",
@@ -37,7 +38,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
-WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation", "cluster"})
+WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation", "cluster", "blocks"})
 BRINGS_TORCH = frozenset({"torch", "monai", "lightning", "lightning_fabric"})
 
 # What takes long to load, and so is imported inside the function that needs it or by the rooms that are about it.

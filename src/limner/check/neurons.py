@@ -18,16 +18,25 @@ def affinities(data: NDArray[Any], offsets: Sequence[Sequence[int]], *, shape: t
     Raises:
         InputError: with the shapes, the type, or an offset of zeros.
     """
-    sizes = {len(offset) for offset in offsets}
-    if len(sizes) != 1 or data.ndim not in (3, 4) or data.shape[0] != len(offsets) or sizes != {data.ndim - 1}:
-        raise InputError(
-            f"affinities have shape {data.shape} and {len(offsets)} offsets of {sorted(sizes)} steps; expected "
-            "channels first, one for each offset, and a step for each other axis: give the offsets it was made with"
-        )
+    channels(data.shape, offsets)
     if shape is not None and data.shape[1:] != tuple(shape):
         raise InputError(f"affinities have shape {data.shape}; expected {shape} after the channels: crop both alike")
     if data.dtype not in (np.uint8, np.float32):
         raise InputError(f"affinities are of type {data.dtype}; expected float32 or uint8: convert with astype")
+
+
+def channels(shape: tuple[int, ...], offsets: Sequence[Sequence[int]]) -> None:
+    """Refuse a shape that does not have a channel for each offset, and an axis for each of its steps.
+
+    Raises:
+        InputError: with the shape, or an offset of zeros.
+    """
+    sizes = {len(offset) for offset in offsets}
+    if len(sizes) != 1 or len(shape) not in (3, 4) or shape[0] != len(offsets) or sizes != {len(shape) - 1}:
+        raise InputError(
+            f"affinities have shape {shape} and {len(offsets)} offsets of {sorted(sizes)} steps; expected "
+            "channels first, one for each offset, and a step for each other axis: give the offsets it was made with"
+        )
     if any(not any(offset) for offset in offsets):
         raise InputError("an offset has no step; expected each to lead to another voxel: leave its channel out")
 
@@ -83,12 +92,18 @@ def no_offsets(path: Path) -> InputError:
     )
 
 
-def affinity_sign(path: Path, sign: object) -> InputError:
-    """Word an attribute `sign` that is neither of the two."""
-    return InputError(
-        f"'{path}' has the sign '{sign}'; expected 'attractive' (high where voxels belong together) or 'repulsive': "
-        "correct the attribute"
-    )
+def affinity_sign(path: Path, sign: object, *, known: Sequence[str]) -> str:
+    """Return an attribute `sign` that is one of the known ones.
+
+    Raises:
+        InputError: with the sign.
+    """
+    if sign not in known:
+        raise InputError(
+            f"'{path}' has the sign '{sign}'; expected 'attractive' (high where voxels belong together) or "
+            "'repulsive': correct the attribute"
+        )
+    return str(sign)
 
 
 def affinity_suffix(path: Path, known: Sequence[str]) -> InputError:

@@ -26,6 +26,7 @@ __all__ = [
     "is_store",
     "is_volume",
     "open_volume",
+    "put",
     "replacing",
     "replacing_folder",
     "result_suffix",
@@ -255,15 +256,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        _replace(path, temporary)
+        put(temporary, path)
     except OSError as error:
         raise check.unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace(path: Path, folder: Path) -> None:
-    """Move `folder` to `path`; a folder that stood there comes back if that fails, and is deleted if not."""
+def put(folder: Path, path: Path) -> None:
+    """Move `folder` to `path`; a folder that stood there comes back if that fails, and is deleted if not.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
     former = folder.with_name(f"{folder.name}-former")
     if path.exists():
         path.replace(former)

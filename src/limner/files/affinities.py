@@ -8,6 +8,8 @@ guessed.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,54 @@ import numpy as np
 from limner import check
 from limner.files import hdf5, replacing, replacing_folder, zarrays
 from limner.files.nanometres import affine_of, attributes
-from limner.space import Affinities, Array, Grid
+from limner.space import Affinities, Array, Box, Grid
 
 NAME = "volumes/affinities"
 SUFFIXES = (".zarr", ".hdf", ".h5", ".hdf5")
 ATTRACTIVE, REPULSIVE = "attractive", "repulsive"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredAffinities:
+    """Affinities in a store, of which a part is read at a time.
+
+    Args:
+        path: of the store.
+        array: of the store, (C, *S), unread.
+        offsets: (C, D) voxels.
+        grid: of the shape S.
+        sign: of what is stored.
+    """
+
+    path: Path
+    array: Any
+    offsets: tuple[tuple[int, ...], ...]
+    grid: Grid
+    sign: str
+
+    @classmethod
+    def opened(cls, path: Path) -> StoredAffinities:
+        """Look into a store.
+
+        Raises:
+            InputError: as `open_affinities` does.
+        """
+        check.existing_store(path)
+        array, told = zarrays.handle(path, NAME)
+        offsets, grid = _known_offsets(told, path), _grid(told, array.shape[1:], path=path)
+        check.channels(array.shape, offsets)
+        sign = told.get("sign", ATTRACTIVE)
+        return cls(path, array, offsets, grid, check.affinity_sign(path, sign, known=(ATTRACTIVE, REPULSIVE)))
+
+    def read(self, box: Box, channels: Sequence[int] | None = None) -> Array:
+        """Return the affinities of a box in some channels, or all, (C, *box); high where voxels belong together.
+
+        Raises:
+            InputError: if a chunk cannot be decoded.
+        """
+        chosen = range(len(self.offsets)) if channels is None else channels
+        parts = [zarrays.region(self.array, (channel, *box.slices), path=self.path) for channel in chosen]
+        return _attractive(_shares(np.stack(parts)), self.sign)
 
 
 def open_affinities(path: str | Path) -> Affinities:
@@ -34,16 +79,9 @@ def open_affinities(path: str | Path) -> Affinities:
     store = _known(path) == ".zarr"
     (check.existing_store if store else check.existing_file)(path)
     data, told = zarrays.opened(path, NAME) if store else hdf5.opened(path, NAME, dimensions=(3, 4))
-    if "offsets" not in told:
-        raise check.no_offsets(path)
-    offsets = tuple(tuple(int(step) for step in offset) for offset in told["offsets"])
-    check.numeric(data.dtype, path)
-    data = data if data.dtype == np.uint8 else data.astype(np.float32)
-    affine = affine_of(told, path)
-    if affine is None:
-        warnings.warn(check.no_affine(path), stacklevel=2)
-    grid = Grid(data.shape[1:], np.eye(data.ndim) if affine is None else affine)
-    return Affinities(_attractive(data, told.get("sign", ATTRACTIVE), path=path), offsets, grid)
+    offsets, grid = _known_offsets(told, path), _grid(told, data.shape[1:], path=path)
+    sign = check.affinity_sign(path, told.get("sign", ATTRACTIVE), known=(ATTRACTIVE, REPULSIVE))
+    return Affinities(_attractive(_shares(data), sign), offsets, grid)
 
 
 def save_affinities(affinities: Affinities, path: str | Path) -> None:
@@ -71,9 +109,31 @@ def _known(path: Path) -> str:
     raise check.affinity_suffix(path, SUFFIXES)
 
 
-def _attractive(data: Array, sign: Any, *, path: Path) -> Array:
+def _known_offsets(told: Mapping[str, Any], path: Path) -> tuple[tuple[int, ...], ...]:
+    """Return the offsets that a file states.
+
+    Raises:
+        InputError: if it states none.
+    """
+    if "offsets" not in told:
+        raise check.no_offsets(path)
+    return tuple(tuple(int(step) for step in offset) for offset in told["offsets"])
+
+
+def _grid(told: Mapping[str, Any], shape: tuple[int, ...], *, path: Path) -> Grid:
+    """Return where the voxels are, after a warning if a file does not say."""
+    affine = affine_of(told, path)
+    if affine is None:
+        warnings.warn(check.no_affine(path), stacklevel=3)
+    return Grid(shape, np.eye(len(shape) + 1) if affine is None else affine)
+
+
+def _shares(data: Array) -> Array:
+    """Return stored numbers as uint8 or float32."""
+    return data if data.dtype == np.uint8 else data.astype(np.float32)
+
+
+def _attractive(data: Array, sign: str) -> Array:
     """Return affinities that are high where voxels belong together."""
-    if sign not in (ATTRACTIVE, REPULSIVE):
-        raise check.affinity_sign(path, sign)
     whole = data.dtype.type(255 if data.dtype == np.uint8 else 1)
     return data if sign == ATTRACTIVE else whole - data

@@ -36,6 +36,16 @@ def opened(path: Path, name: str) -> tuple[Array, dict[str, Any]]:
     Raises:
         InputError: if the store is damaged, or it is not evident which array is meant.
     """
+    array, told = handle(path, name)
+    return region(array, (), path=path), told
+
+
+def handle(path: Path, name: str) -> tuple[Any, dict[str, Any]]:
+    """Return the array of a store, of a group the one called `name` or the only one, unread, and its attributes.
+
+    Raises:
+        InputError: if the store is damaged, or it is not evident which array is meant.
+    """
     import zarr
 
     try:
@@ -43,11 +53,24 @@ def opened(path: Path, name: str) -> tuple[Array, dict[str, Any]]:
         single = isinstance(content, zarr.Array)
         array, told = (content, dict(content.attrs)) if single else _member(content, path, name=name)
         check.numeric(array.dtype, path)
-        return np.asarray(array[...]), told
     except check.InputError:
         raise
     except Exception as error:
-        # zarr and its codecs raise whatever they stumble over.
+        # zarr raises whatever it stumbles over.
+        raise check.unreadable(path, error) from error
+    return array, told
+
+
+def region(array: Any, slices: tuple[slice | int, ...], *, path: Path) -> Array:
+    """Return what lies in a part of a store's array; all of it without slices.
+
+    Raises:
+        InputError: if a chunk cannot be decoded.
+    """
+    try:
+        return np.asarray(array[slices or ...])
+    except Exception as error:
+        # Codecs raise whatever they stumble over.
         raise check.unreadable(path, error) from error
 
 
@@ -66,21 +89,51 @@ def create(path: Path, data: Array, *, told: Mapping[str, Any], version: Literal
     Raises:
         OSError: if the disk refuses.
     """
+    allocate(path, data.shape, dtype=data.dtype, told=told, version=version)[...] = data
+
+
+def allocate(
+    path: Path,
+    shape: tuple[int, ...],
+    *,
+    dtype: Any,
+    told: Mapping[str, Any],
+    shards: tuple[int, ...] | None = None,
+    version: Literal[2, 3] = 3,
+) -> Any:
+    """Make an array without data in a folder that is new or empty, and return it.
+
+    Args:
+        path: of the folder.
+        shape: of the array.
+        dtype: of its numbers.
+        told: its attributes, beside the units and the names of its axes.
+        shards: of one file each, (D,), so that blocks of this shape can be written side by side; a file per chunk
+            unless given.
+        version: of the format.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
     import zarr
 
     # A chunk of affinities is of one channel.
-    chunks = tuple(1 if data.ndim - axis > 3 else min(size, CHUNK) for axis, size in enumerate(data.shape))
-    names = list("czyx"[-data.ndim :])
-    array = zarr.create_array(
+    spans = shards or tuple(1 if len(shape) - axis > 3 else min(size, CHUNK) for axis, size in enumerate(shape))
+    return zarr.create_array(
         path,
-        shape=data.shape,
+        shape=shape,
         # By name, because of the two that C has for 64 bits zarr knows one.
-        dtype=np.dtype(data.dtype.str),
-        chunks=chunks,
+        dtype=np.dtype(np.dtype(dtype).str),
+        chunks=tuple(_chunk(span) for span in spans),
+        shards=shards,
         zarr_format=version,
-        attributes={**told, "units": "nm", "axis_names": names},
+        attributes={**told, "units": "nm", "axis_names": list("czyx"[-len(shape) :])},
     )
-    array[...] = data
+
+
+def _chunk(span: int) -> int:
+    """Return the most voxels, up to `CHUNK`, that divide a span."""
+    return next(size for size in range(min(span, CHUNK), 0, -1) if span % size == 0)
 
 
 def _member(group: Any, path: Path, *, name: str) -> tuple[Any, dict[str, Any]]:

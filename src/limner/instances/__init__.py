@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from limner.instances.affinities import affinities_of, ends, nearest, valid
 from limner.instances.agglomeration import Merges, RegionGraph, agglomerated, merges, region_graph
-from limner.instances.connected import components
+from limner.instances.connected import components, limit_of
 from limner.instances.flooding import fragments, watershed
 from limner.instances.mutex import mutex_watershed
+from limner.instances.stitching import Fragments, contacts, fragments_of, stitched
 
 __all__ = [
+    "Fragments",
     "Merges",
     "RegionGraph",
     "affinities_of",
     "agglomerated",
     "components",
+    "contacts",
     "ends",
     "fragments",
+    "fragments_of",
+    "limit_of",
     "merges",
     "mutex_watershed",
     "nearest",
     "region_graph",
+    "stitched",
     "valid",
     "watershed",
 ]

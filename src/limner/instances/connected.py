@@ -6,6 +6,7 @@ Source: Wiese, "Segmenting Brain Images: A Deep Learning Approach" (2018): thres
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,11 @@ def components(
     return labels.reshape(graph.shape)
 
 
+def limit_of(threshold: float, dtype: Any) -> Any:
+    """Return what affinities of a type, uint8 or float32, must exceed to connect."""
+    return threshold * 255 if dtype == np.uint8 else np.float32(threshold)
+
+
 def sized(labels: Labels, smallest: int) -> int:
     """Drop segments of fewer than `smallest` voxels from `labels` (*S), 1 to L, in place; return how many stay.
 
@@ -75,7 +81,7 @@ def _connected(graph: Edges, threshold: float, *, threads: int | None) -> Labels
 
     shape = graph.values.shape[1:]
     parents = np.arange(np.prod(shape), dtype=np.int32)
-    limit = threshold * 255 if graph.values.dtype == np.uint8 else np.float32(threshold)
+    limit = limit_of(threshold, graph.values.dtype)
     # Channels of the longest runs of memory first: x, y, z.
     channels = list(zip(graph.values, graph.offsets, strict=True))[::-1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limner.space.affinities import Affinities, Offsets
-from limner.space.boxes import Box
+from limner.space.boxes import Block, Box, blocks
 from limner.space.grid import Array, Grid, Kind, Volume
 from limner.space.labels import Label, LabelTable
 from limner.space.resample import averaged, led, reoriented, resampled
@@ -11,6 +11,7 @@ from limner.space.resample import averaged, led, reoriented, resampled
 __all__ = [
     "Affinities",
     "Array",
+    "Block",
     "Box",
     "Grid",
     "Kind",
@@ -19,6 +20,7 @@ __all__ = [
     "Offsets",
     "Volume",
     "averaged",
+    "blocks",
     "led",
     "reoriented",
     "resampled",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,3 +74,35 @@ class Box:
     def clipped(self, shape: Iterable[int]) -> Box:
         """Return the part inside an array of `shape`."""
         return self.intersected(Box.whole(shape))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a volume that is worked on by itself.
+
+    Args:
+        read: the voxels that it takes to know.
+        write: the voxels that it tells, inside `read`; those of all blocks fill the volume without overlap.
+    """
+
+    read: Box
+    write: Box
+
+    @property
+    def name(self) -> str:
+        """Where it writes, fit for a file's name."""
+        return "-".join(map(str, self.write.start))
+
+
+def blocks(shape: Sequence[int], size: Sequence[int], *, context: int = 0) -> list[Block]:
+    """Return the blocks that fill a volume of `shape`, in order.
+
+    Args:
+        shape: of the volume.
+        size: voxels along each axis that a block writes; less at the far ends.
+        context: voxels that it reads beyond, on every side, as far as the volume goes.
+    """
+    starts = itertools.product(*(range(0, extent, step) for extent, step in zip(shape, size, strict=True)))
+    stops = ((start, tuple(map(sum, zip(start, size, strict=True)))) for start in starts)
+    writes = [Box(start, stop).clipped(shape) for start, stop in stops]
+    return [Block(write.grown(context).clipped(shape), write) for write in writes]

@@ -82,6 +82,17 @@ def sizes(labels: Any, count: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
+def firsts(labels: Any, count: int) -> Any:
+    """Return the first voxel of each label from 1 to `count`, (count,); they are in the order of these."""
+    found, known = np.empty(count, np.int64), 0
+    for voxel in range(len(labels)):
+        if labels[voxel] > known:
+            found[known] = voxel
+            known += 1
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
 def rename(labels: Any, names: Any) -> None:
     """Replace each label by its entry in `names` (L,), in place."""
     for voxel in range(len(labels)):

@@ -1,0 +1,198 @@
+"""What is done with each block of a volume on the way from affinities to segments, from file to file.
+
+Each stage is work on the blocks: `fragments` labels each by itself, `contacts` finds what belongs together across their
+faces, and `labels` writes the segments that became of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limner.cluster import Item, Made
+from limner.cluster.work import Step
+from limner.files import replacing, zarrays
+from limner.files.affinities import StoredAffinities
+from limner.instances import components, contacts, fragments_of, limit_of
+from limner.space import Array, Box
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with a store of affinities.
+
+    Args:
+        source: the store, absolute.
+        work: folder of what is kept on the way, absolute.
+        size: (D,) voxels of a block.
+        threshold: from 0 to 1; edges above it connect.
+        smallest: voxels of the smallest segment that stays.
+        state: hash of how the store looked at the beginning.
+    """
+
+    source: Path
+    work: Path
+    size: tuple[int, ...]
+    threshold: float
+    smallest: int
+    state: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the labels depend on."""
+        chosen = {"threshold": self.threshold, "smallest": self.smallest, "block": list(self.size)}
+        return {"limner": version("limner"), "affinities": self.state, **chosen}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a process begins to do a stage of a plan."""
+
+    plan: Plan
+    name: str
+
+    def __call__(self) -> Blocks:
+        """Open the store."""
+        return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source))
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Does one stage, block after block.
+
+    Args:
+        plan: of all of it.
+        source: the affinities.
+    """
+
+    plan: Plan
+    source: StoredAffinities
+    name: ClassVar[str]
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What all blocks of the stage have in common."""
+        return {**self.plan.facts, "stage": self.name}
+
+    @property
+    def home(self) -> Path:
+        """Folder of the stage."""
+        return self.plan.work / self.name
+
+    @cached_property
+    def near(self) -> list[int]:
+        """The channels of direct neighbours."""
+        return [channel for channel, offset in enumerate(self.source.offsets) if sum(map(abs, offset)) == 1]
+
+    def __call__(self, item: Item, *, step: Step) -> Made:
+        """Do a block."""
+        step(self.name)
+        box = Box(tuple(item.facts["start"]), tuple(item.facts["stop"]))
+        return self.made(box, item)
+
+    def made(self, box: Box, item: Item) -> Made:
+        """Write what comes of a box."""
+        raise NotImplementedError
+
+    def table(self, name: str) -> Path:
+        """Return where the numbers of a block are kept."""
+        return self.home / f"{name}.npz"
+
+    def fragments(self, box: Box) -> Array:
+        """Return the fragments that the voxels of a box are of, numbered block by block, (*box)."""
+        path = store(self.plan.work, Labelled.name)
+        return zarrays.region(zarrays.handle(path, "")[0], box.slices, path=path)
+
+    def write(self, box: Box, labels: Array) -> list[Path]:
+        """Write labels (*box) into the stage's store, and return their file; a store has none for zeros alone."""
+        import zarr
+
+        array: Any = zarr.open_array(store(self.plan.work, self.name), mode="r+")
+        array[box.slices] = labels
+        place = "/".join(str(first // step) for first, step in zip(box.start, self.plan.size, strict=True))
+        return [store(self.plan.work, self.name) / "c" / place] if labels.any() else []
+
+
+class Labelled(Blocks):
+    """Labels each block by itself."""
+
+    name = "fragments"
+
+    def made(self, box: Box, item: Item) -> Made:
+        """Write the components of a box, their sizes and their first voxels."""
+        offsets = [self.source.offsets[channel] for channel in self.near]
+        labels = components(self.source.read(box, self.near), offsets, threshold=self.plan.threshold)
+        found = fragments_of(labels, box, shape=self.source.grid.shape)
+        save(self.table(item.name), asdict(found))
+        return Made({"fragments": len(found.sizes)}, [self.table(item.name), *self.write(box, labels)])
+
+
+class Joined(Blocks):
+    """Finds what belongs together across the faces between a block and those before it."""
+
+    name = "contacts"
+
+    def made(self, box: Box, item: Item) -> Made:
+        """Write the pairs of fragments that an edge connects, axis by axis."""
+        pairs: dict[str, NDArray[np.int64]] = {}
+        for channel in self.near:
+            (axis,) = np.flatnonzero(self.source.offsets[channel])
+            if box.start[axis]:
+                found = self._across(box, int(axis), channel=channel)
+                pairs[str(axis)] = np.unique(np.concatenate([pairs.get(str(axis), found), found]), axis=0)
+        save(self.table(item.name), pairs)
+        return Made({}, [self.table(item.name)])
+
+    def _across(self, box: Box, axis: int, *, channel: int) -> NDArray[np.int64]:
+        """Return the pairs across the face at the beginning of an axis, (P, 2): the fragment before comes first."""
+        after = _section(box, axis, index=box.start[axis])
+        before = _section(box, axis, index=box.start[axis] - 1)
+        # An edge is stored at the voxel from which its offset leads to the other.
+        values = self.source.read(after if self.source.offsets[channel][axis] < 0 else before, [channel])[0]
+        joined = values > limit_of(self.plan.threshold, values.dtype)
+        return contacts(self.fragments(before), self.fragments(after), edges=joined)
+
+
+class Named(Blocks):
+    """Writes the segments."""
+
+    name = "labels"
+
+    def made(self, box: Box, item: Item) -> Made:
+        """Write the segments of a box."""
+        names = np.load(segments(self.plan.work), mmap_mode="r")
+        first, last = item.facts["fragments"]
+        return Made({}, self.write(box, np.asarray(names[first:last])[self.fragments(box) - 1]))
+
+
+STAGES: dict[str, type[Blocks]] = {stage.name: stage for stage in (Labelled, Joined, Named)}
+
+
+def store(work: Path, stage: str) -> Path:
+    """Return the store of what a stage labels."""
+    return work / stage / "voxels.zarr"
+
+
+def segments(work: Path) -> Path:
+    """Return the file of the segment of each fragment."""
+    return work / "segments.npy"
+
+
+def save(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name, whole or not at all."""
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def _section(box: Box, axis: int, *, index: int) -> Box:
+    """Return the part of a box at an index along an axis."""
+    start, stop = list(box.start), list(box.stop)
+    start[axis], stop[axis] = index, index + 1
+    return Box(tuple(start), tuple(stop))

@@ -1,0 +1,82 @@
+"""Pieces of a volume that were labelled by themselves become one: what edges across their faces connect is one segment.
+
+The labels are those of the whole volume, to the digit: components of components are components, and segments are
+numbered in the order of their first voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limner.space import Array, Box
+
+#: One number for two labels of 32 bits.
+HALF = np.uint64(32)
+
+
+@dataclass(frozen=True, eq=False)
+class Fragments:
+    """What is told of a block's labels from 1 to F.
+
+    Args:
+        sizes: (F,) voxels of each.
+        firsts: (F,) number of the first voxel of each, in the whole volume.
+    """
+
+    sizes: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+
+
+def fragments_of(labels: NDArray[np.int32], box: Box, *, shape: tuple[int, ...]) -> Fragments:
+    """Return what is told of labels (*box) from 1 on, in the order of their first voxels, in a volume of `shape`."""
+    from limner.instances.kernels import forest
+
+    flat = np.ascontiguousarray(labels).reshape(-1)
+    count = int(flat.max(initial=0))
+    inside = np.unravel_index(forest.firsts(flat, count), labels.shape)
+    where = tuple(index + start for index, start in zip(inside, box.start, strict=True))
+    return Fragments(forest.sizes(flat, count)[1:], np.ravel_multi_index(where, shape).astype(np.int64))
+
+
+def contacts(before: Array, after: Array, *, edges: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return which labels on the two sides of a face belong together, each pair once, (P, 2).
+
+    Args:
+        before: (*F) labels of the voxels on one side, from 1 on.
+        after: (*F) labels of those on the other.
+        edges: (*F) which of the voxels belong together.
+    """
+    joined = before[edges].astype(np.uint64) << HALF | after[edges].astype(np.uint64)
+    pairs = np.unique(joined)
+    return np.stack([pairs >> HALF, pairs & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+
+
+def stitched(
+    fragments: Fragments, pairs: Iterable[NDArray[np.int64]], *, smallest: int = 1
+) -> tuple[NDArray[np.uint64], int]:
+    """Return the segment that each fragment is of, (F,), and how many segments there are.
+
+    Args:
+        fragments: of all blocks, one after another.
+        pairs: (P, 2) each, fragments from 0 on that belong together; they are asked for one at a time.
+        smallest: voxels of the smallest segment that stays; what is smaller becomes 0.
+    """
+    from limner.instances.kernels import forest
+
+    sets = np.arange(len(fragments.sizes), dtype=np.int64)
+    for first, second in (each.T for each in pairs):
+        forest.join_all(sets, np.ascontiguousarray(first), np.ascontiguousarray(second))
+    count = forest.number(sets)
+    sets -= 1
+    sizes, firsts = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
+    np.add.at(sizes, sets, fragments.sizes)
+    np.minimum.at(firsts, sets, fragments.firsts)
+    order = np.argsort(firsts)
+    order = order[sizes[order] >= smallest]
+    names = np.zeros(count, np.uint64)
+    names[order] = np.arange(1, len(order) + 1, dtype=np.uint64)
+    return names[sets], len(order)
