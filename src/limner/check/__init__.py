@@ -159,6 +159,7 @@ from limner.check.neurons import (
     same_lattice,
     solid_or_flat,
     some_reference,
+    stack,
     volume_fits,
 )
 from limner.check.priors import (
@@ -367,6 +368,7 @@ __all__ = [
     "spare_labels",
     "split_has_scans",
     "squeezed",
+    "stack",
     "stage_data",
     "stage_names",
     "stage_start",

@@ -256,3 +256,16 @@ def volume_fits(needed: float, available: float) -> None:
             f"the volume takes about {needed / 2**30:.3g} GiB but {available / 2**30:.3g} GiB are available; expected "
             "less: cut it into pieces, or segment it where there is more"
         )
+
+
+def stack(shape: tuple[int, ...], *, kind: str) -> None:
+    """Refuse what has no sections that could be aligned.
+
+    Raises:
+        InputError: with its shape and kind.
+    """
+    if len(shape) != 3 or shape[0] < 2 or kind != "image":
+        raise InputError(
+            f"--align-sections was given {kind} of shape {shape}; expected an image of two sections or more, along its "
+            "first axis: give the image of a stack"
+        )

@@ -145,7 +145,7 @@ def _remedy(name: str, known: Sequence[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else "correct the name"
 
 
-def suits(method: str, data: Sequence[str], instances: bool) -> None:
+def suits(method: str, data: Sequence[str], *, instances: bool) -> None:
     """Refuse stages whose data a method cannot learn from.
 
     Args:

@@ -101,7 +101,8 @@ def _where(image: Tensor, way: Callable[[Tensor], Tensor], *, share: float, run:
     """Return images (B, C, Z, Y, X) with a share of the sections changed, in rows of up to `run`."""
     if not share:
         return image
-    begun = torch.rand(image.shape[0], 1, image.shape[2], device=image.device) < share / (run + 1) * 2
+    # So often that as many are in a row as were asked for.
+    begun = torch.rand(image.shape[0], 1, image.shape[2], device=image.device) < 1 - (1 - share) ** (1 / run)
     chosen = functional.max_pool1d(begun.float(), run, stride=1, padding=run // 2)[:, 0] > 0 if run > 1 else begun[:, 0]
     sections = image.movedim(2, 1).clone()
     if chosen.any():

@@ -13,7 +13,7 @@ from limner.evaluation import partition
 from limner.evaluation.instances import common
 from limner.files import open_volume, stem
 from limner.inference.neurons import affinity_method, volume_affinities
-from limner.instances import components, merges, mutex_watershed, region_graph
+from limner.instances import merges, region_graph
 from limner.instances.decoding import Decoder, decoded, oversegmented, without_small
 from limner.methods.storage import Model, load_model, save_model
 from limner.space import Affinities, Array, Offsets, Volume
@@ -23,11 +23,10 @@ MEMBRANES, SEPARATIONS = (0.3, 0.5, 0.7, 0.85), (3.0, 5.0, 8.0)
 THRESHOLDS = tuple(np.arange(0.1, 0.96, 0.05).round(2).tolist())
 QUANTILES = (0.25, 0.5, 0.75)
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-SIZES = (1, 20, 100, 500)
+SIZES = (20, 100, 500)
 STRIDES = (1, 2, 4)
 
 Tell = Callable[[str], None]
-Made = Iterator[tuple[Decoder, Array]]
 
 
 @dataclass(frozen=True)
@@ -114,63 +113,74 @@ def tried(affinities: Affinities, truth: Volume, *, case: str, tell: Tell = lamb
     shared = [common(channel, truth, case=case) for channel in channels]
     values, objects = np.stack([channel for channel, _, _ in shared]), shared[0][1]
     flat = all(offset[0] == 0 for offset in affinities.offsets) and len(affinities.grid.shape) == 3
-    score = _Score(objects)
-    for decoders in (_agglomerations, _components, _mutexes):
-        trials = []
-        for decoder, labels in decoders(values, affinities.offsets, flat=flat, tell=tell):
-            trials.append(score(decoder, labels))
+    seen = _Seen(values, affinities.offsets, objects, flat, tell)
+    for attempts in (_agglomerations, _components, _mutexes):
+        trials = list(attempts(seen))
         yield from trials
-        yield from _sized(values, affinities.offsets, best_of_each(trials), score=score)
+        yield from _sized(seen, best_of_each(trials))
 
 
 @dataclass(frozen=True, eq=False)
-class _Score:
-    """Scores segments against true objects (*S)."""
+class _Seen:
+    """What decoders are tried on: affinities (C, *S), offsets (C, D), true objects (*S), whether sections are flat."""
 
+    values: Array
+    offsets: Offsets
     objects: Array
+    flat: bool
+    tell: Tell
 
-    def __call__(self, decoder: Decoder, labels: Array) -> Trial:
-        return Trial(decoder, *partition.variation_of_information(partition.shared(labels, self.objects)))
+    def scored(self, decoder: Decoder, labels: Array) -> Trial:
+        """Return what segments (*S) cost."""
+        return _costs(decoder, partition.shared(labels, self.objects))
 
 
-def _agglomerations(values: Array, offsets: Offsets, *, flat: bool, tell: Tell) -> Made:
+def _costs(decoder: Decoder, table: partition.Shared) -> Trial:
+    return Trial(decoder, *partition.variation_of_information(table))
+
+
+def _agglomerations(seen: _Seen) -> Iterator[Trial]:
     """Yield agglomeration by mean and quantiles with every threshold, of fragments made in several ways."""
     for membrane, separation in itertools.product(MEMBRANES, SEPARATIONS):
-        tell(f"watershed, membrane {membrane}, separation {separation:g}")
-        decoder = Decoder(membrane=membrane, separation=separation, sections=flat)
-        pieces = oversegmented(values, offsets, decoder)
+        seen.tell(f"watershed, membrane {membrane}, separation {separation:g}")
+        decoder = Decoder(membrane=membrane, separation=separation, sections=seen.flat)
+        pieces = oversegmented(seen.values, seen.offsets, decoder)
+        # Thresholds join fragments, so that voxels are counted once for all of them.
+        table = partition.shared(pieces, seen.objects)
         for kind, quantiles in (("mean", (0.5,)), ("quantile", QUANTILES)):
-            graph = region_graph(values, offsets, fragments=pieces, quantiles=kind == "quantile")
+            graph = region_graph(seen.values, seen.offsets, fragments=pieces, quantiles=kind == "quantile")
             for quantile in quantiles:
                 order = merges(graph, quantile=quantile)
                 for threshold in THRESHOLDS:
                     chosen = {"kind": kind, "quantile": quantile, "threshold": threshold}
-                    yield decoder.model_copy(update=chosen), order.until(threshold)[pieces]
+                    names = order.until(threshold)[table.segments]
+                    yield _costs(decoder.model_copy(update=chosen), partition.joined(table, names))
 
 
-def _components(values: Array, offsets: Offsets, *, flat: bool, tell: Tell) -> Made:  # noqa: ARG001 -- edges alone join
+def _components(seen: _Seen) -> Iterator[Trial]:
     """Yield components with every threshold."""
     for threshold, smallest in itertools.product(CUTS, (50, 500)):
-        tell(f"components, threshold {threshold}")
+        seen.tell(f"components, threshold {threshold}")
         decoder = Decoder(kind="components", threshold=threshold, smallest=smallest)
-        yield decoder, components(values, offsets, threshold=threshold, smallest=smallest, fill=True)
+        yield seen.scored(decoder, decoded(seen.values, seen.offsets, decoder))
 
 
-def _mutexes(values: Array, offsets: Offsets, *, flat: bool, tell: Tell) -> Made:
+def _mutexes(seen: _Seen) -> Iterator[Trial]:
     """Yield mutex watersheds with every stride, if there are edges that repel."""
-    if all(sum(map(abs, offset)) == 1 for offset in offsets):
+    if all(sum(map(abs, offset)) == 1 for offset in seen.offsets):
         return
     for stride in STRIDES:
-        tell(f"mutex watershed, strides {stride}")
-        strides = (1 if flat else stride, *[stride] * (len(offsets[0]) - 1))
-        yield Decoder(kind="mutex", strides=strides), mutex_watershed(values, offsets, strides=strides)
+        seen.tell(f"mutex watershed, strides {stride}")
+        strides = (1 if seen.flat else stride, *[stride] * (len(seen.offsets[0]) - 1))
+        decoder = Decoder(kind="mutex", strides=strides)
+        yield seen.scored(decoder, decoded(seen.values, seen.offsets, decoder))
 
 
-def _sized(values: Array, offsets: Offsets, best: Sequence[Trial], *, score: _Score) -> Iterator[Trial]:
+def _sized(seen: _Seen, best: Sequence[Trial]) -> Iterator[Trial]:
     """Yield the best trials again without small segments."""
     for trial in best:
-        if trial.decoder.kind == "components":
-            continue
-        labels = decoded(values, offsets, trial.decoder)
-        for smallest in SIZES[1:]:
-            yield score(trial.decoder.model_copy(update={"smallest": smallest}), without_small(labels, smallest))
+        if trial.decoder.kind != "components":
+            labels = decoded(seen.values, seen.offsets, trial.decoder)
+            for smallest in SIZES:
+                decoder = trial.decoder.model_copy(update={"smallest": smallest})
+                yield seen.scored(decoder, without_small(labels, smallest))

@@ -60,7 +60,7 @@ class Materials:
             InputError: for a prior, a table or scans that cannot be used, and scans without labels where they teach.
         """
         data, prior = recipe.data, recipe.prior
-        check.suits(recipe.method.name, [stage.data for stage in recipe.stages], _instances(recipe))
+        check.suits(recipe.method.name, [stage.data for stage in recipe.stages], instances=_instances(recipe))
         if _instances(recipe) and data.volumes:
             volumes = Volumes.opened(data.volumes)
             parts = volumes.cases(TRAINING), volumes.cases(VALIDATION)
