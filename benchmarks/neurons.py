@@ -11,6 +11,8 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,6 +138,14 @@ def tuned_rows(pieces: dict[str, Affinities], truth: dict[str, Volume]) -> Itera
         yield from _rows(labels, truth[name], piece=name, decoder=kind, told=words)
 
 
+def network_rows(network: str, folder: Path, data: Path) -> list[Row]:
+    """Return all rows of a network in the folder of the package, or of intensity alone."""
+    truth = truths(data)
+    pieces = dict(intensity(data) if network == "intensity" else packed(folder / network, truth))
+    ways = (plain_rows, tuned_rows) if network == PLAIN else (tuned_rows,)
+    return [{"network": network, **row} for made in ways for row in made(pieces, truth)]
+
+
 def _rows(labels: Array, truth: Volume, *, piece: str, decoder: str, told: str) -> Iterator[Row]:
     for tolerance, scores in scored(labels, truth):
         numbers = {column: round(scores[column], 4) for column in COLUMNS}
@@ -180,6 +190,7 @@ def main(
     ] = None,
     cells: Annotated[Path, typer.Option(help="Rows that are computed already.")] = Path("neurons-cells.json"),
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("benchmarks/results/neurons.md"),
+    workers: Annotated[int, typer.Option(help="Networks that are looked at side by side.")] = 1,
     told: Annotated[str, typer.Option(help="What the report is to say of how networks were trained.")] = "",
 ) -> None:
     """Write the tables; LIMNER_DATA names the folder of data."""
@@ -191,13 +202,11 @@ def main(
         with tarfile.open(package) as content:
             content.extractall(folder, filter="data")
     networks = sorted(path.name for path in folder.iterdir()) if package else []
-    for network in ["intensity", *networks]:
-        if any(row["network"] == network for row in rows):
-            continue
-        pieces = dict(intensity(data) if network == "intensity" else packed(folder / network, truth))
-        for made in (plain_rows, tuned_rows) if network == PLAIN else (tuned_rows,):
-            rows += [{"network": network, **row} for row in made(pieces, truth)]
-        cells.write_text(json.dumps(rows, indent=1))
+    left = [name for name in ["intensity", *networks] if not any(row["network"] == name for row in rows)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(network_rows, left, itertools.repeat(folder), itertools.repeat(data)):
+            rows += found
+            cells.write_text(json.dumps(rows, indent=1))
     write(out, rows, truth=truth, told=told)
 
 

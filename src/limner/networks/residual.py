@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from limner.networks.layers import CONVOLUTION, LAYOUT, MAXIMUM
 
-#: What a rectified normal variable is multiplied by so that its variance is 1 again.
-RECTIFIED = math.sqrt(2 / (1 - 1 / math.pi))
+#: What the variance of a normal variable is multiplied by so that it is 1 once it is rectified.
+RECTIFIED = 2 / (1 - 1 / math.pi)
 HALF = math.sqrt(0.5)
 APPLIED = {2: functional.conv2d, 3: functional.conv3d}
 
@@ -54,7 +54,8 @@ class ResidualUNet(nn.Module):
         levels = zip(inputs, features, kernels, strict=True)
         self.down = nn.ModuleList(_Block(given, wide, kernel) for given, wide, kernel in levels)
         finer = list(zip(features[1:], features[:-1], kernels[:-1], strict=True))
-        self.rise = nn.ModuleList(_Standardised(coarse, fine, (1,) * dimensions) for coarse, fine, _ in finer)
+        ones = (1,) * dimensions
+        self.rise = nn.ModuleList(_Standardised(coarse, fine, ones, variance=0.5) for coarse, fine, _ in finer)
         self.up = nn.ModuleList(_Block(fine, fine, kernel) for _, fine, kernel in finer)
         self.head = CONVOLUTION[dimensions](features[0], outputs, 1)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(features[0]))
@@ -99,7 +100,7 @@ class ResidualUNet(nn.Module):
         for depth in reversed(range(len(self.pools))):
             factors = [float(factor) for factor in self.pools[depth]]
             risen = functional.interpolate(self.rise[depth](values), scale_factor=factors, mode="nearest")
-            values = self.up[depth]((risen + skips.pop()) * HALF)
+            values = self.up[depth](torch.add(risen, skips.pop(), alpha=HALF))
         scores: Tensor = self.head(values)
         return scores
 
@@ -109,32 +110,37 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: Steps) -> None:
         super().__init__()
-        self.first, self.second = (_Standardised(count, outputs, kernel) for count in (inputs, outputs))
-        self.beside = _Standardised(inputs, outputs, (1,) * len(kernel)) if inputs != outputs else None
-        if inputs == 1:  # the kernels of a single weight have no spread that could be standardised
-            self.beside = None
+        self.first = _Standardised(inputs, outputs, kernel, variance=RECTIFIED)
+        self.second = _Standardised(outputs, outputs, kernel, variance=0.5 * RECTIFIED)
+        # The kernel of a single weight has no spread that could be standardised: one channel goes to all.
+        mixes = inputs not in (1, outputs)
+        ones = (1,) * len(kernel)
+        self.beside = _Standardised(inputs, outputs, ones, variance=0.5 * RECTIFIED) if mixes else None
 
     def forward(self, values: Tensor) -> Tensor:
-        branch = self.second(functional.relu(self.first(values)) * RECTIFIED)
-        beside = values if self.beside is None else self.beside(values)
-        return functional.relu((branch + beside) * HALF) * RECTIFIED
+        branch = self.second(functional.relu(self.first(values), inplace=True))
+        if self.beside is not None:
+            return functional.relu(branch + self.beside(values), inplace=True)
+        return functional.relu(torch.add(branch, values, alpha=HALF * math.sqrt(RECTIFIED)), inplace=True)
 
 
 class _Standardised(nn.Module):
-    """A convolution whose kernels have mean 0 and the variance that keeps that of its input."""
+    """A convolution whose kernels have mean 0, and multiply the variance of their input by `variance`."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Steps) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: Steps, *, variance: float) -> None:
         super().__init__()
-        self.inputs = inputs * math.prod(kernel)
+        self.inputs, self.factor = inputs * math.prod(kernel), math.sqrt(variance)
         self.padding = tuple(edge // 2 for edge in kernel)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, *kernel))
+        # Their size changes nothing at first, but how fast they turn: by as much in a step as those that are not
+        # standardised.
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, *kernel) / math.sqrt(self.inputs))
         self.gain = nn.Parameter(torch.ones(outputs, *[1] * (1 + len(kernel))))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, values: Tensor) -> Tensor:
         axes = tuple(range(1, self.weight.ndim))
         spread, mean = torch.var_mean(self.weight, axes, correction=0, keepdim=True)
-        weight = (self.weight - mean) * torch.rsqrt(spread * self.inputs + 1e-4) * self.gain
+        weight = (self.weight - mean) * torch.rsqrt(spread * self.inputs + 1e-4) * (self.gain * self.factor)
         convolution: Any = APPLIED[len(self.padding)]
         found: Tensor = convolution(values, weight, self.bias, padding=self.padding)
         return found
