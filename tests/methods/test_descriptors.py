@@ -12,11 +12,18 @@ from limner.data.batch import IGNORE
 from limner.methods import descriptors
 
 
+def pairs(dimensions: int) -> list[tuple[int, int]]:
+    return list(itertools.combinations_with_replacement(range(dimensions), 2))
+
+
 def slow(labels: NDArray[np.int64], width: float) -> NDArray[np.float64]:
     """The descriptors of each voxel, voxel by voxel and partner by partner."""
     D = labels.ndim
     steps = [round(step * width) for step in descriptors.LATTICE]
     found = np.zeros((descriptors.count(D), *labels.shape))
+    # Of an object that no partner is of, its mean is the place, and it has no extent.
+    found[1 : 1 + D] = 0.5
+    found[[1 + D + number for number, (one, other) in enumerate(pairs(D)) if one != other]] = 0.5
     for voxel in itertools.product(*map(range, labels.shape)):
         places, weights, whole = [], [], 0.0
         for offset in itertools.product(steps, repeat=D):
@@ -32,10 +39,7 @@ def slow(labels: NDArray[np.int64], width: float) -> NDArray[np.float64]:
         if weights:
             mean, spread = np.average(places, 0, weights), np.cov(np.array(places).T, aweights=weights, ddof=0)
             spread = spread.reshape(D, D) - 0.0
-            shape = [
-                spread[one, other] if one == other else 0.5 + spread[one, other] / 2
-                for one, other in itertools.combinations_with_replacement(range(D), 2)
-            ]
+            shape = [spread[one, other] if one == other else 0.5 + spread[one, other] / 2 for one, other in pairs(D)]
             found[(slice(None), *voxel)] = [sum(weights) / whole, *(0.5 + mean / 2), *shape]
     return found.clip(0, 1)
 

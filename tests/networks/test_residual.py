@@ -10,7 +10,7 @@ from limner.networks.residual import ResidualUNet
 def made(dimensions: int = 3, **options: object) -> ResidualUNet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ResidualOptions(**({"features": (4, 6, 8)} | options)).made(1, 2, dimensions=dimensions)
+        return ResidualOptions(**({"features": (8, 12, 16)} | options)).made(1, 2, dimensions=dimensions)
 
 
 def reaches(network: ResidualUNet, *, size: int, place: int) -> list[int]:
@@ -40,13 +40,13 @@ def test_the_context_bounds_how_far_a_voxel_sees(options: dict[str, object], con
 
 def test_what_comes_out_has_the_variance_of_what_goes_in() -> None:
     """However deep it is, or nothing would be learned without normalisation."""
-    network = made(3, features=(16, 16, 16, 16))
+    network = made(3, features=(12, 16, 20, 24))
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         first = network.down[0](image)
         last = first
         for block in network.down[1:]:
-            last = block(torch.nn.functional.avg_pool3d(last, 2) * 8**0.5)
+            last = block(torch.nn.functional.max_pool3d(last, 2))
     assert 0.5 < first.std() < 2
     assert 0.4 < last.std() < 2.5
 
