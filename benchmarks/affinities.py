@@ -6,6 +6,7 @@ the same sections for the same time. It ends when that is over, whatever was rea
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import lzma
@@ -16,11 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import typer
 from numpy.typing import NDArray
 from torch import nn
 from torch.multiprocessing import get_context
@@ -285,36 +285,43 @@ def _learned(name: str, budget: Budget) -> None:
         learn(name, budget)
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="Folder of the results; the package lies beside it.")],
-    minutes: Annotated[float, typer.Option(help="For which each network learns.")] = 40,
-    features: Annotated[str, typer.Option(help="Channels at each level.")] = "12,24,48",
-    crop: Annotated[int, typer.Option(help="Edge of pieces, voxels.")] = 48,
-    batch: Annotated[int, typer.Option(help="Pieces in a step.")] = 1,
-    mirrored: Annotated[str, typer.Option(help="none, flips or all.")] = "flips",
-    threads: Annotated[int, typer.Option(help="Of torch, in each process.")] = 1,
-    only: Annotated[str, typer.Option(help="One run alone.")] = "",
-    deadline: Annotated[float, typer.Option(help="Minutes after which what there is is packed.")] = 100_000,
-    together: Annotated[bool, typer.Option(help="All at the same time, each in a process of its own.")] = False,
-) -> None:
+def main() -> None:
     """Train, predict, pack; LIMNER_DATA names the folder of data."""
+    given = _arguments().parse_args()
     data = Path(os.environ["LIMNER_DATA"]) / "em_neurons"
-    wide = tuple(int(one) for one in features.split(","))
-    budget = Budget(data, out, minutes, wide, crop, batch, mirrored, threads)
-    out.mkdir(parents=True, exist_ok=True)
-    names = [only] if only else [*RUNS, PLAIN]
+    budget = Budget(
+        data, given.out, given.minutes, tuple(given.features), given.crop, given.batch, given.mirrored, given.threads
+    )
+    given.out.mkdir(parents=True, exist_ok=True)
+    names = [given.only] if given.only else [*RUNS, PLAIN]
     spawn = get_context("spawn")
     workers = [spawn.Process(target=_learned, args=(name, budget)) for name in names]
-    end = time.monotonic() + 60 * deadline
+    end = time.monotonic() + 60 * given.deadline
     for worker in workers:
         worker.start()
-        if not together:
+        if not given.together:
             worker.join(max(0, end - time.monotonic()))
     for worker in workers:
         worker.join(max(0, end - time.monotonic()))
         worker.terminate()
-    print(pack(out))
+    print(pack(given.out))
+
+
+def _arguments() -> argparse.ArgumentParser:
+    """Return what can be said on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results; the package lies beside it")
+    parser.add_argument("--minutes", type=float, default=40, help="for which each network learns")
+    parser.add_argument("--deadline", type=float, default=100_000, help="minutes after which what there is is packed")
+    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48], help="channels at each level")
+    parser.add_argument("--crop", type=int, default=48, help="edge of pieces, voxels")
+    parser.add_argument("--batch", type=int, default=1, help="pieces in a step")
+    parser.add_argument("--mirrored", choices=["none", "flips", "all"], default="flips")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, in each process")
+    parser.add_argument("--only", choices=[*RUNS, PLAIN], help="one run alone")
+    parser.add_argument("--together", action="store_true", help="all at the same time, each in a process of its own")
+    return parser
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()
