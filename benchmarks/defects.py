@@ -41,10 +41,10 @@ def panels() -> dict[str, Tensor]:
     found = {"as it is": image}
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        found["bent"], _ = varied(image, labels, Microscopy(elastic=4.0))
-        found["brightness, contrast"], _ = varied(image, labels, Microscopy(brightness=0.8, contrast=0.4))
+        found["bent"], _ = varied(image, labels, by=Microscopy(elastic=4.0))
+        found["brightness, contrast"], _ = varied(image, labels, by=Microscopy(brightness=0.8, contrast=0.4))
         for name in PANELS:
-            found[name], _ = damaged(image, labels, Defects(**{name: 1.0}))
+            found[name], _ = damaged(image, labels, by=Defects(**{name: 1.0}))
     return {name: one[0, 0, MIDDLE] for name, one in found.items()}
 
 

@@ -134,7 +134,7 @@ def tuned_rows(pieces: dict[str, Affinities], truth: dict[str, Volume]) -> Itera
         told = decoder.model_dump(exclude_defaults=True, exclude={"kind"})
         words = ", ".join(f"{key} {value}" for key, value in told.items())
         kind = f"{decoder.kind}, T 0.5" if fixed else decoder.kind
-        labels = decoded(values.data, values.offsets, decoder)
+        labels = decoded(values.data, values.offsets, by=decoder)
         yield from _rows(labels, truth[name], piece=name, decoder=kind, told=words)
 
 

@@ -131,7 +131,7 @@ def soft_dice(scores: Tensor, labels: Tensor) -> Tensor:
     return ((1 - dice[1:]) * there).sum() / there.sum().clamp_min(1)
 
 
-def balanced_cross_entropy(scores: Tensor, targets: Tensor, known: Tensor, *, rarest: float = 0.05) -> Tensor:
+def balanced_cross_entropy(scores: Tensor, targets: Tensor, *, known: Tensor, rarest: float = 0.05) -> Tensor:
     """Return the mean of -ln p(target) over what is known, nats, where yes and no weigh the same in every channel.
 
     It is a mean over scans of means over channels; a channel of which nothing is known counts as 0.
@@ -152,7 +152,7 @@ def balanced_cross_entropy(scores: Tensor, targets: Tensor, known: Tensor, *, ra
     return ((each * weight).sum(axes, keepdim=True) / count).mean()
 
 
-def known_square(found: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+def known_square(found: Tensor, targets: Tensor, *, known: Tensor) -> Tensor:
     """Return the mean squared difference where it is known: over scans, of means over channels and voxels.
 
     Args:

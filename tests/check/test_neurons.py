@@ -62,7 +62,7 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.network_levels("pools", 1, 2),
+        lambda: check.network_levels("pools", 1, wanted=2),
         ("network.pools has 1 entries; expected 2, for the levels that features has: change one of both"),
     ),
     (

@@ -29,7 +29,7 @@ def blocks() -> NDArray[np.int32]:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_every_kind_finds_what_is_clear(decoder: Decoder, dtype: type) -> None:
     values = affinities_of(blocks(), OFFSETS).astype(dtype) * dtype(255 if dtype is np.uint8 else 1)
-    found = decoded(values, OFFSETS, decoder)
+    found = decoded(values, OFFSETS, by=decoder)
     for one in np.unique(blocks()):
         assert len(np.unique(found[blocks() == one])) == 1
     assert len(np.unique(found)) == 8

@@ -181,7 +181,7 @@ def offsets(given: Sequence[Sequence[int]], *, dimensions: int) -> None:
         raise no_nearest(given)
 
 
-def network_levels(name: str, given: int, wanted: int) -> InputError:
+def network_levels(name: str, given: int, *, wanted: int) -> InputError:
     """Word a list of a network's levels that is too long or too short."""
     return InputError(
         f"network.{name} has {given} entries; expected {wanted}, for the levels that features has: change one of both"

@@ -40,7 +40,7 @@ class Defects(Settings):
     farthest: Annotated[int, Field(ge=1)] = 6
 
 
-def damaged(image: Tensor, labels: Tensor, by: Defects) -> tuple[Tensor, Tensor]:
+def damaged(image: Tensor, labels: Tensor, *, by: Defects) -> tuple[Tensor, Tensor]:
     """Return images (B, C, Z, Y, X) some of whose sections have defects, as torch's generator draws, and their labels.
 
     Labels (B, Z, Y, X) move with what they show; what came from beyond the border is IGNORE.
@@ -65,7 +65,7 @@ def damaged(image: Tensor, labels: Tensor, by: Defects) -> tuple[Tensor, Tensor]
 
 def blurred(sections: Tensor) -> Tensor:
     """Return sections (N, C, Y, X) blurred by a Gaussian of sd 1 to 3 voxels, each all over or in parts."""
-    widths = _uniform(len(sections), 1.0, 3.0, like=sections)
+    widths = _uniform(sections, (1.0, 3.0))
     return _in_parts(
         sections, torch.stack([_smoothed(one, width) for one, width in zip(sections, widths, strict=True)])
     )
@@ -73,27 +73,27 @@ def blurred(sections: Tensor) -> Tensor:
 
 def unfocused(sections: Tensor) -> Tensor:
     """Return sections (N, C, Y, X) in which every point has become a disc of a radius of 2 to 4 voxels."""
-    radii = _uniform(len(sections), 2.0, 4.0, like=sections)
+    radii = _uniform(sections, (2.0, 4.0))
     return torch.stack([_as_discs(one, radius) for one, radius in zip(sections, radii, strict=True)])
 
 
 def darkened(sections: Tensor) -> Tensor:
     """Return sections (N, C, Y, X) darker by 0.5 to 2 standard deviations and of half the contrast or more."""
     shape = (len(sections), 1, 1, 1)
-    contrast = _uniform(len(sections), 0.5, 1.0, like=sections).reshape(shape)
-    fall = _uniform(len(sections), 0.5, 2.0, like=sections).reshape(shape)
+    contrast = _uniform(sections, (0.5, 1.0)).reshape(shape)
+    fall = _uniform(sections, (0.5, 2.0)).reshape(shape)
     return _in_parts(sections, sections * contrast - fall)
 
 
 def noisy(sections: Tensor) -> Tensor:
     """Return sections (N, C, Y, X) with normal noise of 0.3 to 1 standard deviations."""
-    amount = _uniform(len(sections), 0.3, 1.0, like=sections).reshape(-1, 1, 1, 1)
+    amount = _uniform(sections, (0.3, 1.0)).reshape(-1, 1, 1, 1)
     return sections + amount * torch.randn_like(sections)
 
 
 def missing(sections: Tensor) -> Tensor:
     """Return sections (N, C, Y, X) of one grey value each, mostly dark."""
-    grey = _uniform(len(sections), -3.0, 1.0, like=sections).reshape(-1, 1, 1, 1)
+    grey = _uniform(sections, (-3.0, 1.0)).reshape(-1, 1, 1, 1)
     return grey.expand_as(sections).clone()
 
 
@@ -159,5 +159,7 @@ def _moved(image: Tensor, labels: Tensor, *, share: float, farthest: int) -> tup
     return moved, torch.where(inside, found, IGNORE)
 
 
-def _uniform(count: int, low: float, high: float, *, like: Tensor) -> Tensor:
-    return low + (high - low) * torch.rand(count, device=like.device, dtype=like.dtype)
+def _uniform(sections: Tensor, between: tuple[float, float]) -> Tensor:
+    """Return a number for each section, drawn between two."""
+    low, high = between
+    return low + (high - low) * torch.rand(len(sections), device=sections.device, dtype=sections.dtype)

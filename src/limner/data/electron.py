@@ -44,7 +44,7 @@ class Microscopy(Settings):
     defects: Defects = Defects()
 
 
-def varied(image: Tensor, labels: Tensor, by: Microscopy) -> tuple[Tensor, Tensor]:
+def varied(image: Tensor, labels: Tensor, *, by: Microscopy) -> tuple[Tensor, Tensor]:
     """Return images (B, C, *S) and labels (B, *S), each scan changed as torch's generator draws.
 
     Labels are moved before anything is made of them: the edges of a flipped volume lie elsewhere. What comes from
@@ -58,17 +58,17 @@ def varied(image: Tensor, labels: Tensor, by: Microscopy) -> tuple[Tensor, Tenso
     Source: flips, exchanged axes, elastic deformation and intensity as in Funke et al. 2019.
     """
     with torch.autocast(image.device.type, enabled=False):  # in bfloat16, places would be voxels off
-        image, labels = turned(image, labels, by)
+        image, labels = turned(image, labels, by=by)
         if by.elastic:
-            image, labels = bent(image, labels, by)
+            image, labels = bent(image, labels, by=by)
         image = _toned(image, by)
         solid = image.ndim == 5
         sections = image if solid else image[:, :, None]
-        sections, found = damaged(sections, labels if solid else labels[:, None], by.defects)
+        sections, found = damaged(sections, labels if solid else labels[:, None], by=by.defects)
     return (sections, found) if solid else (sections[:, :, 0], found[:, 0])
 
 
-def turned(image: Tensor, labels: Tensor, by: Microscopy) -> tuple[Tensor, Tensor]:
+def turned(image: Tensor, labels: Tensor, *, by: Microscopy) -> tuple[Tensor, Tensor]:
     """Return images and labels, each scan with axes turned round and exchanged, where its sizes allow."""
     if not by.flips and not by.exchanged:
         return image, labels
@@ -94,7 +94,7 @@ def _turned(values: Tensor, by: Microscopy) -> Tensor:
     return values.flip(round_)
 
 
-def bent(image: Tensor, labels: Tensor, by: Microscopy) -> tuple[Tensor, Tensor]:
+def bent(image: Tensor, labels: Tensor, *, by: Microscopy) -> tuple[Tensor, Tensor]:
     """Return images, interpolated linearly, and labels, of the nearest voxel, each scan displaced smoothly."""
     B, *shape = labels.shape
     nodes = [2 + int(size / by.smooth) for size in shape]

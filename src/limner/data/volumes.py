@@ -99,12 +99,14 @@ def _prepared(piece: Piece) -> Iterator[Prepared]:
     ready = standardised(flat).reshape(values.shape).numpy()
     inner = grid.cropped(Box((start, *[0] * (grid.dimensions - 1)), (stop, *grid.shape[1:])))
     if not piece.flat:
-        return (yield _as_case(piece, name, ready, ids[start:stop], inner))
+        return (yield _as_case(piece, name, image=ready, ids=ids[start:stop], grid=inner))
     for number, (section, own) in enumerate(zip(ready, ids[start:stop], strict=True), start):
-        yield _as_case(piece, f"{name}[{number}]", section, own, Grid(section.shape, inner.affine[1:, 1:]))
+        yield _as_case(
+            piece, f"{name}[{number}]", image=section, ids=own, grid=Grid(section.shape, inner.affine[1:, 1:])
+        )
 
 
-def _as_case(piece: Piece, name: str, image: Array, ids: Array, grid: Grid) -> Prepared:
+def _as_case(piece: Piece, name: str, *, image: Array, ids: Array, grid: Grid) -> Prepared:
     """Return one image (*S) with its instances (*S) as a case."""
     labels = numbered(_components(ids) if piece.ids == "insides" else ids, unknown=piece.zero == "unknown")
     check.some_labelled(int((labels != IGNORE).sum()), case=name)

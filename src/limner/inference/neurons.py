@@ -121,7 +121,7 @@ def volume_affinities(method: Affinity, path: Path, *, sections: tuple[int, int]
 
 def segments(affinities: Affinities, decoder: Decoder) -> Volume:
     """Return the segments of affinities, by a decoder."""
-    labels = decoded(affinities.data, affinities.offsets, decoder)
+    labels = decoded(affinities.data, affinities.offsets, by=decoder)
     return Volume(labels.astype(np.uint64), affinities.grid, "instances")
 
 

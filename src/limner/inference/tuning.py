@@ -144,7 +144,7 @@ def _agglomerations(seen: _Seen) -> Iterator[Trial]:
     for membrane, separation in itertools.product(MEMBRANES, SEPARATIONS):
         seen.tell(f"watershed, membrane {membrane}, separation {separation:g}")
         decoder = Decoder(membrane=membrane, separation=separation, sections=seen.flat)
-        pieces = oversegmented(seen.values, seen.offsets, decoder)
+        pieces = oversegmented(seen.values, seen.offsets, by=decoder)
         # Thresholds join fragments, so that voxels are counted once for all of them.
         table = partition.shared(pieces, seen.objects)
         for kind, quantiles in (("mean", (0.5,)), ("quantile", QUANTILES)):
@@ -162,7 +162,7 @@ def _components(seen: _Seen) -> Iterator[Trial]:
     for threshold, smallest in itertools.product(CUTS, (50, 500)):
         seen.tell(f"components, threshold {threshold}")
         decoder = Decoder(kind="components", threshold=threshold, smallest=smallest)
-        yield seen.scored(decoder, decoded(seen.values, seen.offsets, decoder))
+        yield seen.scored(decoder, decoded(seen.values, seen.offsets, by=decoder))
 
 
 def _mutexes(seen: _Seen) -> Iterator[Trial]:
@@ -173,14 +173,14 @@ def _mutexes(seen: _Seen) -> Iterator[Trial]:
         seen.tell(f"mutex watershed, strides {stride}")
         strides = (1 if seen.flat else stride, *[stride] * (len(seen.offsets[0]) - 1))
         decoder = Decoder(kind="mutex", strides=strides)
-        yield seen.scored(decoder, decoded(seen.values, seen.offsets, decoder))
+        yield seen.scored(decoder, decoded(seen.values, seen.offsets, by=decoder))
 
 
 def _sized(seen: _Seen, best: Sequence[Trial]) -> Iterator[Trial]:
     """Yield the best trials again without small segments."""
     for trial in best:
         if trial.decoder.kind != "components":
-            labels = decoded(seen.values, seen.offsets, trial.decoder)
+            labels = decoded(seen.values, seen.offsets, by=trial.decoder)
             for smallest in SIZES:
                 decoder = trial.decoder.model_copy(update={"smallest": smallest})
                 yield seen.scored(decoder, without_small(labels, smallest))

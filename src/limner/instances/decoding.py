@@ -46,7 +46,7 @@ class Decoder(Settings):
     smallest: Annotated[int, Field(ge=1)] = 1
 
 
-def decoded(values: Array, offsets: Offsets, by: Decoder, *, threads: int | None = None) -> NDArray[np.int32]:
+def decoded(values: Array, offsets: Offsets, *, by: Decoder, threads: int | None = None) -> NDArray[np.int32]:
     """Return the segments of affinities, (*S) labels from 1 on; 0 where there is none.
 
     Args:
@@ -63,7 +63,7 @@ def decoded(values: Array, offsets: Offsets, by: Decoder, *, threads: int | None
     if by.kind == "mutex":
         found = mutex_watershed(values, offsets, strides=by.strides or None, threads=threads)
     else:
-        pieces = oversegmented(values, offsets, by, threads=threads)
+        pieces = oversegmented(values, offsets, by=by, threads=threads)
         quantile = by.quantile if by.kind == "quantile" else None
         found = agglomerated(
             values, offsets, fragments=pieces, threshold=by.threshold, quantile=quantile, threads=threads
@@ -71,7 +71,7 @@ def decoded(values: Array, offsets: Offsets, by: Decoder, *, threads: int | None
     return without_small(found, by.smallest)
 
 
-def oversegmented(values: Array, offsets: Offsets, by: Decoder, *, threads: int | None = None) -> NDArray[np.int32]:
+def oversegmented(values: Array, offsets: Offsets, *, by: Decoder, threads: int | None = None) -> NDArray[np.int32]:
     """Return the fragments (*S) that a decoder would agglomerate."""
     return fragments(
         values,

@@ -91,21 +91,21 @@ class Affinity(Trainable):
 
     def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:  # noqa: ARG002
         """Yield balanced cross-entropy of near and far edges, and the squared error of shapes."""
-        image, labels = varied(batch.image, torch.where(batch.mask, batch.labels, IGNORE), self.options.microscopy)
+        image, labels = varied(batch.image, torch.where(batch.mask, batch.labels, IGNORE), by=self.options.microscopy)
         scores = self.network(image).float()
         targets, known = edges_of(labels, self.offsets)
-        terms = {"near": self._edge_loss(scores, targets, known, channels=self.near)}
+        terms = {"near": self._edge_loss(scores, targets, known=known, channels=self.near)}
         if self.far and self.options.far_weight:
-            terms["far"] = self.options.far_weight * self._edge_loss(scores, targets, known, channels=self.far)
+            terms["far"] = self.options.far_weight * self._edge_loss(scores, targets, known=known, channels=self.far)
         if self.options.shape_width:
             shapes, there = descriptors.descriptors(labels, self.options.shape_width)
             found = scores[:, len(self.offsets) :]
-            terms["shape"] = self.options.shape_weight * known_square(found, shapes, there)
+            terms["shape"] = self.options.shape_weight * known_square(found, shapes, known=there)
         yield "model", terms
 
     @staticmethod
-    def _edge_loss(scores: Tensor, targets: Tensor, known: Tensor, *, channels: list[int]) -> Tensor:
-        return balanced_cross_entropy(scores[:, channels], targets[:, channels], known[:, channels])
+    def _edge_loss(scores: Tensor, targets: Tensor, *, known: Tensor, channels: list[int]) -> Tensor:
+        return balanced_cross_entropy(scores[:, channels], targets[:, channels], known=known[:, channels])
 
     def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return (B, C, *S) float32 affinities, one for each offset; S is a multiple of the stride."""
@@ -123,7 +123,7 @@ class Affinity(Trainable):
     def segment(self, prediction: Tensor) -> Array:
         """Return the segments of affinities, (B, *S) from 1 on; 0 where there is none."""
         values = prediction.float().cpu().numpy()
-        return np.stack([decoded(one, self.offsets, self.options.decoder) for one in values]).astype(np.int64)
+        return np.stack([decoded(one, self.offsets, by=self.options.decoder) for one in values]).astype(np.int64)
 
 
 def edges_of(labels: Tensor, offsets: tuple[tuple[int, ...], ...]) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ def descriptors(labels: Tensor, width: float) -> tuple[Tensor, Tensor]:
         moments = sums.new_tensor(_moments(place)).mul_(weight).reshape(-1, *[1] * len(shape))
         sums[:, :, *here] += same[:, None] * moments
         whole[:, *here] += somebody[:, *there] * weight
-    return _described(sums.unbind(1), whole, len(shape)), objects[:, None]
+    return _described(sums.unbind(1), whole, dimensions=len(shape)), objects[:, None]
 
 
 def _lattice(dimensions: int, width: float) -> Iterator[tuple[tuple[int, ...], tuple[float, ...], float]]:
@@ -62,7 +62,7 @@ def _moments(place: tuple[float, ...]) -> list[float]:
     return [1.0, *place, *(one * other for one, other in pairs)]
 
 
-def _described(sums: Sequence[Tensor], whole: Tensor, dimensions: int) -> Tensor:
+def _described(sums: Sequence[Tensor], whole: Tensor, *, dimensions: int) -> Tensor:
     """Return descriptors (B, N, *S) from the weighted sums (B, *S) of an object's voxels and of all known ones."""
     size = sums[0].clamp_min(1e-3)
     mean = [one / size for one in sums[1 : 1 + dimensions]]

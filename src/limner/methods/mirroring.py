@@ -53,13 +53,13 @@ def views(dimensions: int, *, exchanged: Sequence[Sequence[int]] = ()) -> Iterat
     """
     orders = [list(range(dimensions))]
     for group in exchanged:
-        orders = [_ordered(order, group, chosen) for order in orders for chosen in itertools.permutations(group)]
+        orders = [_ordered(order, group, chosen=chosen) for order in orders for chosen in itertools.permutations(group)]
     for axes in orders:
         for coins in itertools.product((False, True), repeat=dimensions):
             yield View(tuple(axes), tuple(axis for axis, coin in enumerate(coins) if coin))
 
 
-def _ordered(axes: Sequence[int], group: Sequence[int], chosen: Sequence[int]) -> list[int]:
+def _ordered(axes: Sequence[int], group: Sequence[int], *, chosen: Sequence[int]) -> list[int]:
     """Return axes after those of a group went to the places that were chosen."""
     found = list(axes)
     for place, axis in zip(group, chosen, strict=True):

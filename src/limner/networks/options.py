@@ -57,7 +57,7 @@ class ResidualOptions(Settings):
         levels = len(self.features)
         for name, given, wanted in (("pools", self.pools, levels - 1), ("kernels", self.kernels, levels)):
             if given and len(given) != wanted:
-                raise check.network_levels(name, len(given), wanted)
+                raise check.network_levels(name, len(given), wanted=wanted)
         return self
 
     def made(self, channels: int, outputs: int, *, dimensions: int) -> ResidualUNet:

@@ -52,11 +52,11 @@ class ResidualUNet(nn.Module):
         self.dimensions, self.pools, self.kernels = dimensions, [tuple(pool) for pool in pools], list(kernels)
         inputs = (channels, *features[:-1])
         levels = zip(inputs, features, kernels, strict=True)
-        self.down = nn.ModuleList(_Block(given, wide, kernel) for given, wide, kernel in levels)
+        self.down = nn.ModuleList(_Block(given, wide, kernel=kernel) for given, wide, kernel in levels)
         finer = list(zip(features[1:], features[:-1], kernels[:-1], strict=True))
         ones = (1,) * dimensions
-        self.rise = nn.ModuleList(_Standardised(coarse, fine, ones, variance=0.5) for coarse, fine, _ in finer)
-        self.up = nn.ModuleList(_Block(fine, fine, kernel) for _, fine, kernel in finer)
+        self.rise = nn.ModuleList(_Standardised(coarse, fine, kernel=ones, variance=0.5) for coarse, fine, _ in finer)
+        self.up = nn.ModuleList(_Block(fine, fine, kernel=kernel) for _, fine, kernel in finer)
         self.head = CONVOLUTION[dimensions](features[0], outputs, 1)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(features[0]))
         nn.init.zeros_(self.head.get_parameter("bias"))
@@ -108,14 +108,14 @@ class ResidualUNet(nn.Module):
 class _Block(nn.Module):
     """Two convolutions beside a shortcut; what comes out has about the variance of what goes in."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Steps) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel: Steps) -> None:
         super().__init__()
-        self.first = _Standardised(inputs, outputs, kernel, variance=RECTIFIED)
-        self.second = _Standardised(outputs, outputs, kernel, variance=0.5 * RECTIFIED)
+        self.first = _Standardised(inputs, outputs, kernel=kernel, variance=RECTIFIED)
+        self.second = _Standardised(outputs, outputs, kernel=kernel, variance=0.5 * RECTIFIED)
         # The kernel of a single weight has no spread that could be standardised: one channel goes to all.
         mixes = inputs not in (1, outputs)
         ones = (1,) * len(kernel)
-        self.beside = _Standardised(inputs, outputs, ones, variance=0.5 * RECTIFIED) if mixes else None
+        self.beside = _Standardised(inputs, outputs, kernel=ones, variance=0.5 * RECTIFIED) if mixes else None
 
     def forward(self, values: Tensor) -> Tensor:
         branch = self.second(functional.relu(self.first(values), inplace=True))
@@ -127,7 +127,7 @@ class _Block(nn.Module):
 class _Standardised(nn.Module):
     """A convolution whose kernels have mean 0, and multiply the variance of their input by `variance`."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Steps, *, variance: float) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel: Steps, variance: float) -> None:
         super().__init__()
         self.inputs, self.factor = inputs * math.prod(kernel), math.sqrt(variance)
         self.padding = tuple(edge // 2 for edge in kernel)
