@@ -7,9 +7,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from limner import check
 
@@ -20,6 +20,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
+def absolute(path: Path) -> Path:
+    """Return a path as the user means it now: a run may be resumed from another folder."""
+    return path.expanduser().absolute()
+
+
+UserPath = Annotated[Path, AfterValidator(absolute)]
 Chosen = TypeVar("Chosen", bound=Settings)
 
 #: What a setting may be, by pydantic's name of what is wrong with it; braces are filled from pydantic's context.

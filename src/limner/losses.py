@@ -129,3 +129,39 @@ def soft_dice(scores: Tensor, labels: Tensor) -> Tensor:
     dice = 2 * overlap / (shares.square().sum(0) + voxels).clamp_min(1e-6)
     there = (voxels > 0).to(shares)[1:]
     return ((1 - dice[1:]) * there).sum() / there.sum().clamp_min(1)
+
+
+def balanced_cross_entropy(scores: Tensor, targets: Tensor, *, known: Tensor, rarest: float = 0.05) -> Tensor:
+    """Return the mean of -ln p(target) over what is known, nats, where yes and no weigh the same in every channel.
+
+    It is a mean over scans of means over channels; a channel of which nothing is known counts as 0.
+
+    Args:
+        scores: (B, C, *S); the sigmoid of one is the probability of yes.
+        targets: (B, C, *S) bool.
+        known: (B, C, *S) bool, what counts.
+        rarest: share of an answer below which its weight grows no further.
+
+    Source: cross-entropy; balanced in each patch as is usual for affinities (Funke et al. 2019, Sheridan et al. 2023).
+    """
+    each = torch.nn.functional.binary_cross_entropy_with_logits(scores, targets.to(scores), reduction="none")
+    axes = tuple(range(2, scores.ndim))
+    count = known.sum(axes, keepdim=True).clamp_min(1).to(scores)
+    yes = (targets & known).sum(axes, keepdim=True) / count
+    weight = torch.where(targets, 0.5 / yes.clamp_min(rarest), 0.5 / (1 - yes).clamp_min(rarest)) * known
+    return ((each * weight).sum(axes, keepdim=True) / count).mean()
+
+
+def known_square(found: Tensor, targets: Tensor, *, known: Tensor) -> Tensor:
+    """Return the mean squared difference where it is known: over scans, of means over channels and voxels.
+
+    Args:
+        found: (B, C, *S).
+        targets: (B, C, *S).
+        known: (B, 1, *S) bool, what counts.
+
+    Source: least squares.
+    """
+    axes = tuple(range(1, found.ndim))
+    total = ((found - targets).square() * known).sum(axes)
+    return (total / (found.shape[1] * known.sum(axes)).clamp_min(1)).mean()

@@ -64,6 +64,27 @@ REFUSED = [
             "NAME_labels for the scan NAME: rename them, or give a table with the columns image and labels"
         ),
     ),
+    (
+        lambda: check.flat_insides(Path("raw.tif"), ids="insides", flat=False),
+        (
+            "piece of 'raw.tif' has ids = 'insides' but is not flat; expected sections by themselves, in which what is "
+            "connected is one cell: set flat to true, or give ids of instances"
+        ),
+    ),
+    (
+        lambda: check.sections_there(Path("cube.hdf"), (2, 9), available=4),
+        (
+            "piece of 'cube.hdf' has sections [2, 9]; expected the first and one past the last within [0, 4], which "
+            "image and labels share: correct them"
+        ),
+    ),
+    (
+        lambda: check.some_labelled(0, case="cube[0:3]"),
+        (
+            "piece 'cube[0:3]' has no labelled voxel: all ids are 0; expected ids of instances: choose other sections, "
+            "or set zero to 'membrane'"
+        ),
+    ),
 ]
 
 
@@ -85,4 +106,7 @@ def test_what_passes() -> None:
     check.one_split("ann", ["test"])
     check.split_has_scans("training", 1, people=1)
     check.alike("images", {"a": 2, "b": 2})
+    check.flat_insides(TABLE, ids="insides", flat=True)
+    check.sections_there(TABLE, (0, 4), available=4)
+    check.some_labelled(1, case="cube")
     check.crop_axes([8, 8, 8], (9, 9, 9), case="ann")

@@ -54,6 +54,67 @@ REFUSED = [
         lambda: check.instances("labels", "prediction of 'a'"),
         "prediction of 'a' was opened as labels; expected instances: open it with kind='instances'",
     ),
+    (
+        lambda: check.offsets([(-1, 0), (-1, 0)], dimensions=2),
+        (
+            "method.options.offsets are [[-1, 0], [-1, 0]]; expected rows of 2 steps, not all 0 and none twice: "
+            "correct them, or leave them out"
+        ),
+    ),
+    (
+        lambda: check.network_levels("pools", 1, wanted=2),
+        ("network.pools has 1 entries; expected 2, for the levels that features has: change one of both"),
+    ),
+    (
+        lambda: check.edge_per_axis((1, 2), 3),
+        (
+            "a pool or kernel of the network is [1, 2]; expected 3 numbers, one for each axis of the images, or a "
+            "single one for all: correct network.pools or network.kernels"
+        ),
+    ),
+    (
+        lambda: check.odd_kernel((1, 2)),
+        "network.kernels has [1, 2]; expected odd edges: add or take away one",
+    ),
+    (
+        lambda: check.no_instances("sae"),
+        (
+            "the model is of method 'sae', which labels structures; expected one that tells objects apart, such as "
+            "'affinity': give such a model"
+        ),
+    ),
+    (
+        lambda: check.only_classes("--prior", "affinity"),
+        (
+            "--prior means nothing to a model of method 'affinity', which tells objects apart; expected a volume, "
+            "--model and -o alone: leave it out"
+        ),
+    ),
+    (
+        lambda: check.only_instances("--plain"),
+        "--plain is for models that tell objects apart; expected --model with one: leave it out",
+    ),
+    (
+        lambda: check.solid_or_flat((8, 8), 3),
+        (
+            "the volume has shape (8, 8) but the model looks at 3 axes; expected as many: give a stack of sections, or "
+            "a model of two dimensions"
+        ),
+    ),
+    (
+        lambda: check.volume_fits(2.0**32, 2.0**31),
+        (
+            "the volume takes about 4 GiB but 2 GiB are available; expected less: cut it into pieces, or segment it "
+            "where there is more"
+        ),
+    ),
+    (
+        lambda: check.stack((8, 8), kind="image"),
+        (
+            "--align-sections was given image of shape (8, 8); expected an image of two sections or more, along its "
+            "first axis: give the image of a stack"
+        ),
+    ),
 ]
 
 
@@ -64,6 +125,12 @@ def test_refused(inspect: Inspection, message: str) -> None:
 
 def test_what_can_be_used_passes() -> None:
     check.decodable(2**31 - 1, 2**32 - 1)
+    check.offsets([(-1, 0), (0, -3)], dimensions=2)
+    check.edge_per_axis((1, 2, 2), 3)
+    check.odd_kernel((1, 3, 3))
+    check.solid_or_flat((8, 8, 8), 2)
+    check.volume_fits(1, 1)
+    check.stack((2, 8, 8), kind="image")
     check.affinity_range(0, 1)
     check.overlapping(1, case="a")
     check.some_reference(1, case="a")

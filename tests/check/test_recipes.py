@@ -101,6 +101,20 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.suits("affinity", ["volumes", "scans"], instances=True),
+        (
+            "method 'affinity' cannot learn from scans; expected volumes: set the stages' data to it, or choose "
+            "another method"
+        ),
+    ),
+    (
+        lambda: check.suits("sae", ["volumes"], instances=False),
+        (
+            "method 'sae' cannot learn from volumes; expected scans or maps: set the stages' data to it, or choose "
+            "another method"
+        ),
+    ),
+    (
         check.outliers_of_a_model,
         "--outliers belongs to the mixture but --model was given; expected one of the two: leave one of them out",
     ),
@@ -114,4 +128,6 @@ def test_what_is_refused(inspect: Inspection, message: str) -> None:
 
 def test_sound_recipes_pass() -> None:
     check.stage_names(["first", "second"])
+    check.suits("affinity", ["volumes"], instances=True)
+    check.suits("sae", ["maps", "scans"], instances=False)
     check.stage_start("second", "first", earlier=["first"])

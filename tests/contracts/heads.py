@@ -51,7 +51,7 @@ class Variant:
     first: dict[str, Any] | None = None
 
 
-VARIANTS = {
+CLASSES = {
     "sae": Variant("sae", PYRAMID, **SAE),
     "sae with a decoder": Variant("sae", PYRAMID | {"likelihood": "decoder"}, gain=0.02, **SAE),
     "sae with the published network": Variant("sae", UNET, **SAE),
@@ -62,6 +62,9 @@ VARIANTS = {
     "anatomy": Variant("anatomy", ANATOMY | {"rounds": 3}, **SHAPE_FIRST),
     "anatomy as published": Variant("anatomy", ANATOMY | PUBLISHED, gain=0.05, **SHAPE_FIRST),
 }
+#: Methods that tell objects apart take a head's classes for ids of objects.
+OBJECTS = {"affinity": Variant("affinity", {"network": {"features": FEATURES}, "shape_width": 2.0})}
+VARIANTS = CLASSES | OBJECTS
 
 
 @cache

@@ -16,6 +16,7 @@ from limner.evaluation import (
     average_precision,
     cremi_score,
     information_f,
+    joined,
     mergers,
     near_borders,
     rand_f,
@@ -166,3 +167,14 @@ def test_the_bits_of_a_lone_merger_are_those_of_the_segmentation() -> None:
     table = shared(segments, truth)
     (found,) = mergers(segments, truth, table=table)
     assert found.bits == pytest.approx(variation_of_information(table)[1])
+
+
+def test_joined_segments_are_counted_as_if_they_had_been_one() -> None:
+    rng = np.random.default_rng(0)
+    segments, truth = rng.integers(0, 12, (2, 9, 8, 7))
+    names = np.array([0, *rng.integers(1, 4, 11)])
+    table = shared(segments, truth)
+    found, expected = joined(table, names[table.segments]), shared(names[segments], truth)
+    for one, other in ((found.segments, expected.segments), (found.of_segment, expected.of_segment)):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(variation_of_information(found), variation_of_information(expected), atol=1e-12)

@@ -13,6 +13,7 @@ import zarr
 
 from limner.check import InputError, InputWarning
 from limner.files import hdf5, open_volume, save_volume, zarrays
+from limner.files.conversion import convert
 from limner.files.inspection import inspected
 from limner.files.nanometres import nanometres, placed
 from limner.space import Grid, LabelTable, Volume
@@ -102,6 +103,15 @@ def test_raw_and_padded_labels_share_a_file(tmp_path: Path) -> None:
     raw, labels = open_volume(tmp_path / "cube.hdf"), open_volume(tmp_path / "cube.hdf", kind="instances")
     assert (raw.grid.shape, labels.grid.shape) == ((2, 3, 4), (1, 1, 1))
     np.testing.assert_allclose(raw.grid.indices(labels.grid.world([0, 0, 0])), [1, 1, 1])
+
+
+def test_of_raw_and_ids_in_one_file_that_is_converted_which_is_asked_for(tmp_path: Path) -> None:
+    ids = Volume(np.full(GREY.shape, 2**40, np.uint64), grid(), "instances")
+    hdf5.write_all({hdf5.RAW: Volume(GREY, grid(), "image"), hdf5.LABELS: ids}, tmp_path / "cube.hdf")
+    assert convert(tmp_path / "cube.hdf", tmp_path / "raw.zarr").kind == "image"
+    np.testing.assert_array_equal(open_volume(tmp_path / "raw.zarr").data, GREY)
+    assert convert(tmp_path / "cube.hdf", tmp_path / "ids.zarr", kind="instances").kind == "instances"
+    np.testing.assert_array_equal(open_volume(tmp_path / "ids.zarr", kind="instances").data, ids.data)
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("nm", 1), ("um", 1e-3), ("Micrometers", 1e-3), ("millimetre", 1e-6)])

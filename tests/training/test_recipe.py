@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from house.modules import ROOT
@@ -10,6 +11,7 @@ from limner import check
 from limner.config import load, save
 from limner.files import save_volume
 from limner.methods.storage import load_model
+from limner.space import Grid, Volume
 from limner.training.recipe import Recipe, load_recipe
 from limner.training.run import train
 from tiny import furnish, image, labels
@@ -65,7 +67,7 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.name=a/b", "expected text of letters, digits, '-' and '_'"),
         ("stages.fine.steps=0", "sets stages[1].steps to 0; expected a number of at least 1"),
         ("stages.fine.crop=[16]", "sets stages[1].crop to [16]; expected at least 2 values"),
-        ("stages.fine.stesp=1", "has the unknown setting stages[1].stesp; expected one of name, data, steps, batch"),
+        ("stages.fine.stesp=1", "has the unknown setting stages[1].stesp; expected one of name, data, steps, minutes, batch"),
         ("precision=16", "sets precision to 16; expected 'auto', '32' or 'bf16'"),
         ("device=gpu", "sets device to 'gpu'; expected 'auto', 'cpu' or 'cuda'"),
         ("data.validation=1", "sets data.validation to 1; expected a number below 1"),
@@ -74,12 +76,12 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
             "stage 'coarse' learns from scans but data.scans is not given; expected their folder: add it to",
         ),
         ("stages.fine.data=maps", "stage 'fine' learns from maps but data.maps is not given"),
-        ("stages.fine.data=heads", "sets stages[1].data to 'heads'; expected 'scans' or 'maps'"),
+        ("stages.fine.data=heads", "sets stages[1].data to 'heads'; expected 'scans', 'maps' or 'volumes'"),
         (
             "method.name=superviced",
-            "method 'superviced' is not known; expected one of anatomy, mixture, sae, supervised: did",
+            "method 'superviced' is not known; expected one of affinity, anatomy, mixture, sae, supervised: did",
         ),
-        ("method.name=mixture", "method 'mixture' has nothing to train; expected one of anatomy, sae, supervised"),
+        ("method.name=mixture", "method 'mixture' has nothing to train; expected one of affinity, anatomy, sae, supervised"),
         ("method.options.zzz=1", "has the unknown setting method.options.zzz; expected one of"),
         ("stages.fine.options.zzz=1", "has the unknown setting stages[1].options.zzz; expected one of"),
     ],
@@ -109,6 +111,22 @@ def test_every_recipe_is_sound_and_saved_whole(path: Path, tmp_path: Path) -> No
     assert load_recipe(tmp_path / "resolved.toml") == recipe
 
 
+def small_volumes(recipe: Recipe, folder: Path) -> list[str]:
+    """Put volumes of noise and blocks into a recipe."""
+    grid = Grid((8, 24, 24), np.diag([1e-5, 1e-5, 1e-5, 1]))
+    raw = Volume(np.random.default_rng(0).random(grid.shape).astype(np.float32), grid, "image")
+    z, y, x = np.indices(grid.shape) // 8
+    save_volume(raw, folder / "raw.tif")
+    save_volume(Volume((z + 3 * y + 9 * x + 1).astype(np.uint64), grid, "instances"), folder / "ids.tif")
+    overrides = []
+    for number, piece in enumerate(recipe.data.volumes or ()):
+        sections = [0, 6] if piece.split == "train" else [6, 8]
+        place = f"data.volumes.{number}"
+        overrides += [f"{place}.image={folder / 'raw.tif'}", f"{place}.labels={folder / 'ids.tif'}"]
+        overrides += [f"{place}.sections={sections}"]
+    return overrides
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_runs(path: Path, tmp_path: Path) -> None:
     furnish(tmp_path)
@@ -120,9 +138,13 @@ def test_every_recipe_runs(path: Path, tmp_path: Path) -> None:
     save_volume(labels(), tmp_path / "maps" / "one.nii.gz")
     (home, folder) = (f"{key}={tmp_path / name}" for key, name in (("prior", "prior"), ("data.maps", "maps")))
     overrides = [home, folder, f"data.scans={tmp_path / 'scans.csv'}"]
+    if load_recipe(path).data.volumes:
+        overrides = small_volumes(load_recipe(path), tmp_path)
     # One step of each stage, at twice the voxel size: as many voxels as the head has.
     for number, stage in enumerate(load_recipe(path).stages):
         overrides += [f"stages.{number}.steps=1", f"stages.{number}.spacing={2 * (stage.spacing or 1)}"]
+        if stage.data == "volumes":
+            overrides += [f"stages.{number}.crop={[16] * len(stage.crop or ())}", f"stages.{number}.evaluate_every=1"]
     if load_recipe(path).method.name == "anatomy":
         overrides += ["method.options.shape.shape=[32, 32, 32]", "method.options.shape.latent=8"]
     model = load_model(train(load_recipe(path, overrides=overrides), tmp_path / "run", progress=False))

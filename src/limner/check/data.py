@@ -130,3 +130,43 @@ def spare_labels(paths: Iterable[Path]) -> InputWarning:
     """Word label maps that no scan belongs to."""
     listed = ", ".join(f"'{path}'" for path in paths)
     return InputWarning(f"label maps without a scan were left out: {listed}")
+
+
+def flat_insides(path: Path, *, ids: str, flat: bool) -> None:
+    """Refuse insides of cells that are not to be looked at section by section.
+
+    Raises:
+        InputError: naming the volume.
+    """
+    if ids == "insides" and not flat:
+        raise InputError(
+            f"piece of '{path}' has ids = 'insides' but is not flat; expected sections by themselves, in which what is "
+            "connected is one cell: set flat to true, or give ids of instances"
+        )
+
+
+def sections_there(path: Path, sections: tuple[int, ...], *, available: int) -> None:
+    """Refuse a piece of a volume that has no such sections.
+
+    Raises:
+        InputError: with those it has.
+    """
+    start, stop = sections
+    if not 0 <= start < stop <= available:
+        raise InputError(
+            f"piece of '{path}' has sections {[start, stop]}; expected the first and one past the last within "
+            f"[0, {available}], which image and labels share: correct them"
+        )
+
+
+def some_labelled(voxels: int, *, case: str) -> None:
+    """Refuse a piece of a volume nothing of which is labelled.
+
+    Raises:
+        InputError: naming the piece.
+    """
+    if voxels == 0:
+        raise InputError(
+            f"piece '{case}' has no labelled voxel: all ids are 0; expected ids of instances: choose other sections, "
+            "or set zero to 'membrane'"
+        )

@@ -176,3 +176,111 @@ def instances(kind: str, name: object) -> None:
     """
     if kind != "instances":
         raise InputError(f"{name} was opened as {kind}; expected instances: open it with kind='instances'")
+
+
+def offsets(given: Sequence[Sequence[int]], *, dimensions: int) -> None:
+    """Refuse offsets that a network cannot learn, or a decoder not use.
+
+    Raises:
+        InputError: with those given.
+    """
+    shown = [list(offset) for offset in given]
+    if any(len(offset) != dimensions or not any(offset) for offset in given) or len(set(map(tuple, given))) < len(
+        given
+    ):
+        raise InputError(
+            f"method.options.offsets are {shown}; expected rows of {dimensions} steps, not all 0 and none twice: "
+            "correct them, or leave them out"
+        )
+    if not any(sum(map(abs, offset)) == 1 for offset in given):
+        raise no_nearest(given)
+
+
+def network_levels(name: str, given: int, *, wanted: int) -> InputError:
+    """Word a list of a network's levels that is too long or too short."""
+    return InputError(
+        f"network.{name} has {given} entries; expected {wanted}, for the levels that features has: change one of both"
+    )
+
+
+def edge_per_axis(edges: Sequence[int], dimensions: int) -> None:
+    """Refuse the edges of a pool or a kernel that are not one for each axis.
+
+    Raises:
+        InputError: with them.
+    """
+    if len(edges) != dimensions:
+        raise InputError(
+            f"a pool or kernel of the network is {list(edges)}; expected {dimensions} numbers, one for each axis of "
+            "the images, or a single one for all: correct network.pools or network.kernels"
+        )
+
+
+def odd_kernel(edges: Sequence[int]) -> None:
+    """Refuse a kernel without a middle.
+
+    Raises:
+        InputError: with its edges.
+    """
+    if any(edge % 2 == 0 for edge in edges):
+        raise InputError(f"network.kernels has {list(edges)}; expected odd edges: add or take away one")
+
+
+def no_instances(method: str) -> InputError:
+    """Word a model that labels classes where one that tells objects apart is asked for."""
+    return InputError(
+        f"the model is of method '{method}', which labels structures; expected one that tells objects apart, such as "
+        "'affinity': give such a model"
+    )
+
+
+def only_classes(option: str, method: str) -> InputError:
+    """Word an option of `limner segment` that means nothing to a model that tells objects apart."""
+    return InputError(
+        f"{option} means nothing to a model of method '{method}', which tells objects apart; expected a volume, "
+        "--model and -o alone: leave it out"
+    )
+
+
+def only_instances(option: str) -> InputError:
+    """Word an option of `limner segment` that only a model that tells objects apart can follow."""
+    return InputError(f"{option} is for models that tell objects apart; expected --model with one: leave it out")
+
+
+def solid_or_flat(shape: tuple[int, ...], dimensions: int) -> None:
+    """Refuse a volume with fewer axes than a network looks at.
+
+    Raises:
+        InputError: with its shape.
+    """
+    if len(shape) < dimensions:
+        raise InputError(
+            f"the volume has shape {shape} but the model looks at {dimensions} axes; expected as many: "
+            "give a stack of sections, or a model of two dimensions"
+        )
+
+
+def volume_fits(needed: float, available: float) -> None:
+    """Refuse a volume that takes more memory than there is, both in bytes.
+
+    Raises:
+        InputError: with both.
+    """
+    if needed > available:
+        raise InputError(
+            f"the volume takes about {needed / 2**30:.3g} GiB but {available / 2**30:.3g} GiB are available; expected "
+            "less: cut it into pieces, or segment it where there is more"
+        )
+
+
+def stack(shape: tuple[int, ...], *, kind: str) -> None:
+    """Refuse what has no sections that could be aligned.
+
+    Raises:
+        InputError: with its shape and kind.
+    """
+    if len(shape) != 3 or shape[0] < 2 or kind != "image":
+        raise InputError(
+            f"--align-sections was given {kind} of shape {shape}; expected an image of two sections or more, along its "
+            "first axis: give the image of a stack"
+        )

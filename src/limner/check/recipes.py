@@ -143,3 +143,23 @@ def _remedy(name: str, known: Sequence[str]) -> str:
     """Return what to do about a name: the nearest known one, if any is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{near[0]}'?" if near else "correct the name"
+
+
+def suits(method: str, data: Sequence[str], *, instances: bool) -> None:
+    """Refuse stages whose data a method cannot learn from.
+
+    Args:
+        method: its name.
+        data: of each stage.
+        instances: whether the method tells objects apart.
+
+    Raises:
+        InputError: naming what it learns from.
+    """
+    wrong = [kind for kind in data if (kind == "volumes") is not instances]
+    if wrong:
+        expected = "volumes" if instances else "scans or maps"
+        raise InputError(
+            f"method '{method}' cannot learn from {wrong[0]}; expected {expected}: set the stages' data to it, or "
+            "choose another method"
+        )

@@ -12,6 +12,7 @@ from limner import __version__, check
 from limner.cli.converting import convert
 from limner.cli.judging import check_paths, evaluate, report
 from limner.cli.learning import adapt, atlas, train
+from limner.cli.objects import tune
 from limner.cli.segmenting import demo, segment
 from limner.cli.terminal import INTERRUPTED, MISUSED, fail
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, atlas, train, adapt, segment, evaluate, report, convert):
+for command in (demo, atlas, train, adapt, tune, segment, evaluate, report, convert):
     app.command()(command)
 app.command("check")(check_paths)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from limner import check
 from limner.cli.terminal import told
+
+if TYPE_CHECKING:
+    from limner.space import Volume
 
 
 def convert(
@@ -17,13 +20,22 @@ def convert(
     like: Annotated[Path | None, typer.Option(help="Bring it onto the grid of this image.")] = None,
     kind: Annotated[
         Literal["image", "labels", "instances"] | None,
-        typer.Option(help="What the voxels are [default: told by their values]."),
+        typer.Option(
+            help="What the voxels are [default: told by their values; where a file holds ids too, the image]."
+        ),
     ] = None,
+    align_sections: Annotated[
+        bool, typer.Option("--align-sections", help="Lay the sections of a stack upon one another, by whole voxels.")
+    ] = False,
+    drift: Annotated[
+        float, typer.Option(min=1, help="Sections over which what runs aslant is not set upright by --align-sections.")
+    ] = 50,
 ) -> None:
     """Write a volume in another format, voxels and geometry as they are, or on the grid of another image.
 
     Onto another grid, images are interpolated linearly and labels taken from the nearest voxel; onto a coarser one,
-    images are averaged and the most frequent label taken. What the new format cannot keep is said.
+    images are averaged and the most frequent label taken. What the new format cannot keep is said. --align-sections
+    tells by how much each section was moved, and how much it is like the next one, before and after.
     """
     from limner.files.conversion import convert as converted
 
@@ -32,6 +44,22 @@ def convert(
     except OSError as error:
         raise check.unwritable(target, error) from error
     with told():
-        volume = converted(source, target, like=like, kind=kind)
+        if align_sections:
+            volume = _aligned(source, target, drift=drift)
+        else:
+            volume = converted(source, target, like=like, kind=kind)
     what = "an image" if volume.kind == "image" else volume.kind
     print(f"{target}: {what}, {volume.grid}")
+
+
+def _aligned(source: Path, target: Path, *, drift: float) -> Volume:
+    """Align the sections of a stack, write it, and tell what was done to each."""
+    from limner.files import save_volume, stored_volume
+    from limner.preparation.sections import aligned
+
+    volume, done = aligned(stored_volume(source), drift=drift)
+    save_volume(volume, target, as_stored=True)
+    print("section  moved y x  correlation with the next, before and after")
+    for section, (shift, before, after) in enumerate(zip(done.shifts, done.before, done.after, strict=False)):
+        print(f"{section:7d}  {shift[0]:+4d} {shift[1]:+4d}  {before:.3f} {after:.3f}")
+    return volume

@@ -12,6 +12,7 @@ import typer
 from limner import check
 from limner.cli.arguments import Scans
 from limner.cli.cohorts import chosen_executor, cohort_progress
+from limner.cli.objects import segment_instances, tells_objects
 from limner.cli.terminal import MISUSED, SOME_FAILED, told
 
 if TYPE_CHECKING:
@@ -61,11 +62,34 @@ def segment(
     redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
     n4: Annotated[bool, typer.Option("--n4", help="Take out the coils' gain by N4 first.")] = False,
     samples: Annotated[int, typer.Option(min=0, help="Labels to draw beside the likeliest, by a model that can.")] = 0,
+    mirrored: Annotated[
+        bool | None,
+        typer.Option("--mirrored/--plain", help="Average affinities over flips [default: as the model was trained]."),
+    ] = None,
 ) -> None:
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model.
 
-    The same command again goes on where it was stopped.
+    The same command again goes on where it was stopped. With a model that tells objects apart, volumes are segmented
+    into instances, by the decoder that `limner tune` chose.
     """
+    if model and tells_objects(model):
+        given = {
+            "--prior": prior,
+            "--mask": mask,
+            "--channel": channel,
+            "--orientation": orientation,
+            "--outliers": outliers,
+            "--posteriors": posteriors,
+            "--workers": workers,
+            "--cluster": cluster,
+            "--slurm": slurm,
+            "--n4": n4,
+            "--samples": samples,
+        }
+        segment_instances(scans, out, model=model, mirrored=mirrored, given=given)
+        return
+    if mirrored is not None:
+        raise check.only_instances("--mirrored" if mirrored else "--plain")
     if model and outliers:
         raise check.outliers_of_a_model()
     from limner.data.cohort import find_cases

@@ -19,7 +19,7 @@ class Batch:
 
     Args:
         image: (B, C, *S) float32; each channel has mean 0 and sd 1 inside the scan's mask, and is 0 outside it.
-        labels: (B, *S) int64 class indices; IGNORE where nobody annotated, and in padding.
+        labels: (B, *S) int64 class indices, or ids of instances; IGNORE where nobody annotated, and in padding.
         present: (B, T) int64: whether each target is in the image, 1, 0 or IGNORE.
         mask: (B, *S) bool: the voxels that are to be segmented; false in padding.
         world: (B, D+1, D+1) float64, voxel indices to mm of the prior's world, or of the scan's without a prior.

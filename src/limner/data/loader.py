@@ -15,7 +15,7 @@ from limner import check
 from limner.data.batch import IGNORE, Batch
 from limner.data.cohort import Case
 from limner.data.sampling import case_at, common_shape, crop_at, positions
-from limner.data.store import Prepared, Store
+from limner.data.store import Kept, Prepared
 from limner.priors.dense import DensePrior
 from limner.space import Array, Box
 
@@ -37,7 +37,7 @@ class Loader:
 
     def __init__(
         self,
-        store: Store,
+        store: Kept,
         cases: Sequence[Case],
         *,
         batch: int = 1,

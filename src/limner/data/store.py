@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Prepared:
         case: whose it is.
         image: (C, *S) float32, standardised inside the mask and 0 outside.
         mask: (*S) bool.
-        labels: (*S) int16 class indices, or IGNORE.
+        labels: (*S) class indices, or ids of instances, or IGNORE.
         parts: (*S, P) float16, the prior's parts at each voxel side by side, if there is a prior.
         world: (D+1, D+1), voxel indices to mm of the prior's world, or of the scan's without a prior.
     """
@@ -60,6 +60,17 @@ class Prepared:
     def shape(self) -> tuple[int, ...]:
         """Voxels along each axis, S."""
         return tuple(self.mask.shape)
+
+
+class Kept(Protocol):
+    """Whatever keeps cases ready to be learned from."""
+
+    @property
+    def prior(self) -> Atlas | None:
+        """Whose parts are kept with each case, if any."""
+
+    def prepared(self, case: Case) -> Prepared:
+        """Return a case as it is kept."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,15 @@ def shared(segments: Array, truth: Array, *, ignored: NDArray[np.bool_] | None =
     return Shared(true, found, pairs[:, 2].astype(np.int64), objects, names)
 
 
+def joined(table: Shared, names: Array) -> Shared:
+    """Return the table after segments were joined: those with equal `names` (B,), integers from 0 on, are one."""
+    segments, place = _ranked(np.asarray(names).astype(np.uint64))
+    keys = table.truth * len(segments) + place[table.segment]
+    pairs, where = np.unique(keys, return_inverse=True)
+    voxels = _summed(where, table.voxels, size=len(pairs))
+    return Shared(pairs // len(segments), pairs % len(segments), voxels, table.objects, segments)
+
+
 def variation_of_information(table: Shared) -> tuple[float, float]:
     """Return H(segments | objects) and H(objects | segments) in bits, what splits and what mergers cost; 0 is best."""
     split, merge = _information(table)

@@ -78,6 +78,8 @@ READ_ONLY: dict[str, Reader] = {
     ".jpeg": pictures,
 }
 READERS: dict[str, Reader] = {**FORMATS, **READ_ONLY}
+#: What reads the ids of formats whose files may hold an image and ids of the same place.
+IDS = {".hdf": hdf5.read_ids, ".h5": hdf5.read_ids, ".hdf5": hdf5.read_ids, ".zarr": zarrays.read_ids}
 SUFFIXES = tuple(READERS)
 #: Suffixes of files that seldom say where they lie, and of which there may be some in a folder of scans.
 PICTURES = tuple(ending for ending, known in READERS.items() if known in (pictures, tiff))
@@ -145,7 +147,7 @@ def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
             constant; labels or instances that are not whole numbers; a singular affine.
     """
     path = Path(path)
-    volume = _opened(path, np.float32 if kind == "image" else None)
+    volume = _opened(path, np.float32 if kind == "image" else None, kind=kind)
     if kind == "image":
         check.finite(volume.data, path)
         check.varied(volume.data, path)
@@ -155,21 +157,28 @@ def open_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
     return replace(volume, data=volume.data.astype(dtype, copy=False), kind=kind)
 
 
-def stored_volume(path: str | Path) -> Volume:
+def stored_volume(path: str | Path, *, kind: Kind = "image") -> Volume:
     """Read a volume whatever its values are, in the type that they are stored in, as an image.
+
+    Args:
+        path: of the file.
+        kind: which of both, where a file holds an image and ids.
 
     Raises:
         InputError: for a file that is missing, damaged, 4-D or of an unknown format; a singular affine.
     """
-    return _opened(Path(path), None)
+    return _opened(Path(path), None, kind=kind)
 
 
-def _opened(path: Path, dtype: type | None) -> Volume:
+def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
     """Read a volume as an image, in `dtype` (None: as stored), and warn of what is tolerated."""
     existing(path)
-    known = READERS[suffix(path)]
+    ending = suffix(path)
+    read = READERS[ending].read
+    if kind != "image":
+        read = IDS.get(ending, read)
     try:
-        data, affine, header = known.read(path, dtype)
+        data, affine, header = read(path, dtype)
     except check.InputError:
         raise
     except Exception as error:

@@ -35,7 +35,8 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
         target: the new file.
         like: a file whose grid the volume is brought to: an image by linear interpolation, labels by the nearest voxel,
             or where the grid is coarser by the mean, and by the most frequent.
-        kind: what the volume is; told by the values unless given.
+        kind: what the volume is; told by the values unless given. Of a file of an image and ids, it is the image
+            unless given.
 
     Returns:
         What was written.
@@ -45,7 +46,7 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
             that do not meet.
     """
     check.another_file(source, target)
-    volume = stored_volume(source)
+    volume = stored_volume(source, kind=kind or "image")
     header, kind = volume.header, kind or kind_of(volume)
     if kind != "image":
         volume = replace(volume, data=_whole(volume.data, kind=kind, path=source), kind=kind)

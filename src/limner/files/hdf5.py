@@ -22,12 +22,26 @@ FORMAT = "0.2"
 def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
     """Return data (*S), affine (D+1, D+1) in mm if the file has a resolution, and no header.
 
-    Read is the raw, in `dtype`, or if that is None the neuron ids, as stored. A file of one array may call it anything.
+    Read is the raw, in `dtype` or if that is None as stored. A file of one array may call it anything.
 
     Raises:
         InputError: if the file is damaged, or has several arrays and none of that name.
     """
-    data, told = opened(path, LABELS if dtype is None else RAW)
+    return _named(path, RAW, dtype=dtype)
+
+
+def read_ids(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
+    """Return the same of the neuron ids.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    return _named(path, LABELS, dtype=dtype)
+
+
+def _named(path: Path, name: str, *, dtype: type | None) -> tuple[Array, Array | None, None]:
+    """Return data, affine and no header of the array called `name`."""
+    data, told = opened(path, name)
     return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
 
 

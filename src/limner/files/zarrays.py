@@ -23,10 +23,26 @@ CHUNK = 64
 def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
     """Return data (*S) in `dtype` (None: as stored), affine (D+1, D+1) in mm if there is a resolution, and no header.
 
+    Read is the image of a group that holds ids too.
+
     Raises:
         InputError: if the store is damaged, or it is not evident which of its arrays is meant.
     """
-    data, told = opened(path, LABELS if dtype is None else RAW)
+    return _named(path, RAW, dtype=dtype)
+
+
+def read_ids(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
+    """Return the same of the neuron ids.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    return _named(path, LABELS, dtype=dtype)
+
+
+def _named(path: Path, name: str, *, dtype: type | None) -> tuple[Array, Array | None, None]:
+    """Return data, affine and no header of the array called `name` in a group."""
+    data, told = opened(path, name)
     return data if dtype is None else data.astype(dtype, copy=False), affine_of(told, path), None
 
 

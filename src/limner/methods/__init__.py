@@ -12,6 +12,7 @@ from limner import check
 
 #: Where each method lives. Names, not classes, so that listing them loads nothing.
 METHODS = {
+    "affinity": "limner.methods.affinity:Affinity",
     "anatomy": "limner.methods.anatomy:Anatomy",
     "mixture": "limner.methods.mixture:Mixture",
     "sae": "limner.methods.sae:SAE",

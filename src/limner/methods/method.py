@@ -57,6 +57,8 @@ class Trainable(nn.Module):
     local: ClassVar[bool] = True
     #: Whether what it learned lies in the world of its prior, so that no other prior can take that one's place.
     worldly: ClassVar[bool] = False
+    #: Whether it tells objects apart that have no names: labels are ids of instances, and predictions are affinities.
+    instances: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__()

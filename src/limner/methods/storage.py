@@ -101,6 +101,21 @@ def model_hash(path: str | Path) -> str:
     return str(json.loads((Path(path) / DESCRIPTION).read_text(encoding="utf-8"))["weights_sha256"])
 
 
+def method_name(path: str | Path) -> str:
+    """Return the method of a model, a key of METHODS, without loading it.
+
+    Raises:
+        InputError: if `path` is no model, or a damaged one.
+    """
+    path = Path(path)
+    if not (path / DESCRIPTION).is_file():
+        raise check.model_missing(path)
+    try:
+        return str(json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))["method"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise check.model_damaged(path, error) from error
+
+
 def claim_model(path: Path) -> None:
     """Make sure that a model can be written to `path`, before hours are spent on it.
 

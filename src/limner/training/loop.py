@@ -76,7 +76,7 @@ def fit(
                 terms |= agreed(taken, fabric=fabric, stage=stage.name, step=progress.step)
                 average_gradients(players[player], fabric)
                 nn.utils.clip_grad_norm_(players[player].parameters(), stage.clip or math.inf)
-                optimisers[player].param_groups[0]["lr"] = _rate(stage, progress.step)
+                optimisers[player].param_groups[0]["lr"] = _rate(stage, progress)
                 optimisers[player].step()
                 method.zero_grad()  # of all players: the losses of one leave gradients on the others
             method.after_step()
@@ -92,11 +92,12 @@ def _optimiser(player: nn.Module, stage: Stage) -> Optimizer:
     return kind(learning, lr=stage.learning_rate, weight_decay=stage.weight_decay)
 
 
-def _rate(stage: Stage, step: int) -> float:
-    """Return the learning rate after some steps."""
+def _rate(stage: Stage, progress: Progress) -> float:
+    """Return the learning rate after the part of a stage that is done, by its steps or its minutes."""
     if stage.schedule == "constant":
         return stage.learning_rate
-    return stage.learning_rate * (1 + math.cos(math.pi * step / stage.steps)) / 2
+    done = max(progress.step / stage.steps, progress.seconds / (60 * stage.minutes) if stage.minutes else 0)
+    return stage.learning_rate * (1 + math.cos(math.pi * min(1, done))) / 2
 
 
 def _begun(method: Trainable, optimisers: dict[str, Optimizer], *, folder: Path, stage: Stage, log: Log) -> Progress:

@@ -14,7 +14,8 @@ from limner import check
 from limner.data.cohort import Case, read_cohort, read_maps, split
 from limner.data.loader import Loader
 from limner.data.scan import Preparation, Scan
-from limner.data.store import Store
+from limner.data.store import Kept, Store
+from limner.data.volumes import OBJECTS, TRAINING, VALIDATION, Volumes
 from limner.methods import method_class
 from limner.methods.method import Task, Trainable
 from limner.methods.placement import place_scan
@@ -39,6 +40,7 @@ class Materials:
         maps: label maps to learn from.
         prior: of the recipe, if any.
         table: of the label maps' ids.
+        volumes: pieces of volumes, of which `training` and `validation` are then the cases.
     """
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class Materials:
     maps: tuple[Case, ...]
     prior: Atlas | None
     table: LabelTable
+    volumes: Volumes | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, *, cache: Path) -> Materials:
@@ -57,6 +60,12 @@ class Materials:
             InputError: for a prior, a table or scans that cannot be used, and scans without labels where they teach.
         """
         data, prior = recipe.data, recipe.prior
+        check.suits(recipe.method.name, [stage.data for stage in recipe.stages], instances=_instances(recipe))
+        if _instances(recipe) and data.volumes:
+            volumes = Volumes.opened(data.volumes)
+            parts = volumes.cases(TRAINING), volumes.cases(VALIDATION)
+            check.split_has_scans("training", len(parts[0]), people=len(volumes.pieces))
+            return cls(recipe, data.cache or cache, *parts, (), None, OBJECTS, volumes)
         atlas = None if prior is None else load_prior(SHIPPED if prior == BRAIN else prior)
         known = LabelTable.freesurfer()
         if atlas and atlas.table.structures != known.structures:
@@ -93,8 +102,10 @@ class Materials:
         """Return how a stage's scans are made ready."""
         return Preparation(spacing=stage.spacing, margin=self.recipe.data.margin)
 
-    def store(self, stage: Stage) -> Store:
+    def store(self, stage: Stage) -> Kept:
         """Return where a stage's scans are kept."""
+        if self.volumes:
+            return self.volumes
         return Store(self.cache, self.preparation(stage), self.table, self.prior, self._place, PLACER)
 
     def loader(self, stage: Stage, *, stride: int, process: tuple[int, int] = (0, 1), **options: Any) -> Loader:
@@ -113,13 +124,13 @@ class Materials:
 
     def cases(self, stage: Stage) -> tuple[Case, ...]:
         """Return what a stage learns from."""
-        return self.training if stage.data == "scans" else self.maps
+        return self.maps if stage.data == "maps" else self.training
 
-    def unprepared(self) -> Iterator[tuple[Store, Case]]:
+    def unprepared(self) -> Iterator[tuple[Kept, Case]]:
         """Yield each scan that a stage needs, with the store that prepares it."""
         stages = {(stage.spacing, stage.data): stage for stage in self.recipe.stages}
         for stage in stages.values():
-            others = self.examined if stage.data == "scans" else ()
+            others = () if stage.data == "maps" else self.examined
             yield from ((self.store(stage), case) for case in dict.fromkeys((*self.cases(stage), *others)))
 
     def _place(self, scan: Scan) -> Placement:
@@ -131,3 +142,8 @@ class Materials:
         found = place_scan(scan.image, scan.mask, grid=scan.grid, atlas=self.prior, rng=rng, oriented=scan.oriented)
         check.like_sized(found.scale)
         return found
+
+
+def _instances(recipe: Recipe) -> bool:
+    """Tell whether a recipe's method tells objects apart that have no names."""
+    return bool(getattr(method_class(recipe.method.name), "instances", False))

@@ -9,20 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from limner import check
-from limner.config import Settings, checked, load
+from limner.config import Settings, UserPath, absolute, checked, load
+from limner.data.volumes import Piece
 from limner.methods import METHODS, method_class
 
 #: The name of the prior that ships.
 BRAIN = "brain"
 
 
-def _absolute(path: Path) -> Path:
-    """Return a path as the user means it now: a run may be resumed from another folder."""
-    return path.expanduser().absolute()
-
-
-UserPath = Annotated[Path, AfterValidator(_absolute)]
-PriorName = Annotated[str, AfterValidator(lambda prior: prior if prior == BRAIN else str(_absolute(Path(prior))))]
+PriorName = Annotated[str, AfterValidator(lambda prior: prior if prior == BRAIN else str(absolute(Path(prior))))]
 #: `precision = 32` is as good as "32".
 Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda bits: "32" if bits == 32 else bits)]
 Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
@@ -36,6 +31,7 @@ class DataSettings(Settings):
     Args:
         scans: a folder of volumes, or a table of them (CSV or TSV); none where all stages learn from maps.
         maps: a folder of label maps of anybody, for stages that learn from maps.
+        volumes: labelled pieces of volumes, for stages that learn from them; at least one to train on.
         labels: folder of label maps, where they do not lie beside the scans.
         table: of the label maps' ids (CSV or TSV) [default: FreeSurfer's, or the prior's].
         orientation: where the axes of scans without an affine lead, such as LIA.
@@ -46,6 +42,7 @@ class DataSettings(Settings):
 
     scans: UserPath | None = None
     maps: UserPath | None = None
+    volumes: Annotated[tuple[Piece, ...], Field(min_length=1)] | None = None
     labels: UserPath | None = None
     table: UserPath | None = None
     orientation: str | None = None
@@ -71,8 +68,10 @@ class Stage(Settings):
 
     Args:
         name: of its checkpoints.
-        data: what it learns from: "scans", or label "maps" alone.
+        data: what it learns from: "scans", label "maps" alone, or pieces of "volumes".
         steps: of the optimiser.
+        minutes: after which it ends if its steps are not done; the learning rate then follows whichever ends first. A
+            run with minutes is not the same, bit for bit, if it is stopped and resumed.
         batch: scans or crops a step, on each device.
         accumulate: batches averaged into one step.
         crop: voxels along each axis, a random piece of the scan; the whole scan without it.
@@ -91,8 +90,9 @@ class Stage(Settings):
     """
 
     name: Name
-    data: Literal["scans", "maps"] = "scans"
+    data: Literal["scans", "maps", "volumes"] = "scans"
     steps: Count
+    minutes: Annotated[float, Field(gt=0)] | None = None
     batch: Count = 1
     accumulate: Count = 1
     crop: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None

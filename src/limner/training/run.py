@@ -25,7 +25,7 @@ from limner.training.materials import Materials
 from limner.training.memory import check_memory, keep_memory
 from limner.training.processes import seed_noise
 from limner.training.recipe import Recipe, Stage
-from limner.training.scores import mean_dice
+from limner.training.scores import cut_dice, mean_dice
 
 RECIPE, METRICS, CHECKPOINTS, MODEL = "recipe.toml", "metrics.jsonl", "checkpoints", "model"
 CACHE, EVENTS, SUMMARY = "cache", "events", "summary.json"
@@ -244,9 +244,10 @@ def _train_stage(fabric: Fabric, materials: Materials, *, stage: Stage, folder: 
         load_weights(method, begin)
     method.to(fabric.device)
     loader = materials.loader(stage, stride=method.stride, process=(fabric.global_rank, fabric.world_size))
+    given: dict[str, Any] = {"loader": loader, "cases": materials.examined, "fabric": fabric}
     structures = materials.table.structures
-    examine = partial(mean_dice, loader=loader, cases=materials.examined, structures=structures, fabric=fabric)
-    wanted = examine if materials.examined and stage.evaluate_every and stage.data == "scans" else None
+    examine = partial(cut_dice, **given) if materials.volumes else partial(mean_dice, structures=structures, **given)
+    wanted = examine if materials.examined and stage.evaluate_every and stage.data != "maps" else None
     seed = loader.seed
     return fit(method, loader, stage=stage, fabric=fabric, folder=folder, log=log, seed=seed, examine=wanted)
 

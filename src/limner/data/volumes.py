@@ -1,0 +1,138 @@
+"""Labelled pieces of large volumes to learn from: sections of an image, and the instances that somebody found there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from limner import check
+from limner.config import Settings, UserPath
+from limner.data.batch import IGNORE
+from limner.data.cohort import Case
+from limner.data.scan import standardised
+from limner.data.store import Prepared
+from limner.evaluation.instances import common
+from limner.files import open_volume, stem
+from limner.priors.atlas import Atlas
+from limner.space import Array, Box, Grid, Label, LabelTable, Volume
+
+OBJECT = "object"
+#: What instances are, to a table of structures: objects alike.
+OBJECTS = LabelTable((Label(1, OBJECT, (255, 255, 255), OBJECT, OBJECT),))
+TRAINING: Literal["train"] = "train"
+VALIDATION: Literal["validation"] = "validation"
+
+
+class Piece(Settings):
+    """A labelled piece of a volume.
+
+    Args:
+        image: file of the volume.
+        labels: file of its instances; `image` holds them too, as CREMI's files do, unless given.
+        sections: the first one and one past the last, along the first axis; all without it.
+        split: what it serves for: "train" or "validation".
+        ids: what they are: "instances"; or "insides", where all that is inside a cell has one id, of images of two
+            dimensions whose connected insides are the cells.
+        zero: what the id 0 means: "unknown", or "membrane", which belongs to no object.
+        flat: whether each section is an image of two dimensions.
+    """
+
+    image: UserPath
+    labels: UserPath | None = None
+    sections: Annotated[tuple[int, ...], Field(min_length=2, max_length=2)] | None = None
+    split: Literal["train", "validation"] = TRAINING
+    ids: Literal["instances", "insides"] = "instances"
+    zero: Literal["unknown", "membrane"] = "unknown"
+    flat: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Volumes:
+    """Pieces of volumes, opened; it stands where a store of scans does.
+
+    Args:
+        pieces: by name of their case, ready to be learned from.
+        prior: none; a volume lies in no prior's world.
+    """
+
+    pieces: dict[str, Prepared]
+    prior: Atlas | None = None
+
+    @classmethod
+    def opened(cls, pieces: Sequence[Piece]) -> Volumes:
+        """Open pieces of volumes.
+
+        Raises:
+            InputError: for files that cannot be read, labels that lie elsewhere than their image, sections that are not
+                there, a piece without any labelled voxel, and insides that are not flat.
+        """
+        ready: dict[str, Prepared] = {}
+        for piece in pieces:
+            check.flat_insides(piece.image, ids=piece.ids, flat=piece.flat)
+            for one in _prepared(piece):
+                ready[one.case.name] = one
+        return cls(ready)
+
+    def prepared(self, case: Case) -> Prepared:
+        """Return a piece by its case."""
+        return self.pieces[case.name]
+
+    def cases(self, split: str) -> tuple[Case, ...]:
+        """Return the cases of a split."""
+        return tuple(one.case for one in self.pieces.values() if one.case.split == split)
+
+
+def _prepared(piece: Piece) -> Iterator[Prepared]:
+    """Yield a piece ready to be learned from, or each of its sections."""
+    path = piece.labels or piece.image
+    image, ids, grid = common(open_volume(piece.image), open_volume(path, kind="instances"), case=stem(piece.image))
+    start, stop = piece.sections or (0, len(image))
+    check.sections_there(piece.image, (start, stop), available=len(image))
+    name, values = f"{stem(piece.image)}[{start}:{stop}]", image[start:stop]
+    flat = torch.from_numpy(np.array(values, np.float32)).reshape(1, -1)
+    ready = standardised(flat).reshape(values.shape).numpy()
+    inner = grid.cropped(Box((start, *[0] * (grid.dimensions - 1)), (stop, *grid.shape[1:])))
+    if not piece.flat:
+        return (yield _as_case(piece, name, image=ready, ids=ids[start:stop], grid=inner))
+    for number, (section, own) in enumerate(zip(ready, ids[start:stop], strict=True), start):
+        yield _as_case(
+            piece, f"{name}[{number}]", image=section, ids=own, grid=Grid(section.shape, inner.affine[1:, 1:])
+        )
+
+
+def _as_case(piece: Piece, name: str, *, image: Array, ids: Array, grid: Grid) -> Prepared:
+    """Return one image (*S) with its instances (*S) as a case."""
+    labels = numbered(_components(ids) if piece.ids == "insides" else ids, unknown=piece.zero == "unknown")
+    check.some_labelled(int((labels != IGNORE).sum()), case=name)
+    case = Case(name, (piece.image,), labels=piece.labels or piece.image, split=piece.split)
+    return Prepared(case, image[None], np.ones(image.shape, np.bool_), labels, None, np.asarray(grid.affine))
+
+
+def numbered(ids: Array, *, unknown: bool) -> Array:
+    """Return ids of any size as 1, 2, ... (*S) int32; id 0 becomes IGNORE where it is `unknown`, and stays if not."""
+    values, numbers = np.unique(ids, return_inverse=True)
+    first = 0 if values[0] == 0 else 1
+    labels = numbers.reshape(ids.shape).astype(np.int32) + first
+    if unknown:
+        labels[labels == 0] = IGNORE
+    return labels
+
+
+def _components(inside: Array) -> Array:
+    """Return the connected insides of a section, 1, 2, ... (*S)."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.label(inside)[0])
+
+
+def whole(path: Path) -> tuple[Volume, Array]:
+    """Return a volume, and its intensities as those of pieces are made ready, (1, *S) float32."""
+    volume = open_volume(path)
+    values = torch.from_numpy(volume.data).reshape(1, -1)
+    return volume, standardised(values).reshape(1, *volume.grid.shape).numpy()
