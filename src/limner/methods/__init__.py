@@ -13,9 +13,12 @@ from limner import check
 #: Where each method lives. Names, not classes, so that listing them loads nothing.
 METHODS = {
     "anatomy": "limner.methods.anatomy:Anatomy",
+    "autoencoder": "limner.methods.autoencoder:Autoencoder",
+    "mean_teacher": "limner.methods.mean_teacher:MeanTeacher",
     "mixture": "limner.methods.mixture:Mixture",
     "sae": "limner.methods.sae:SAE",
     "supervised": "limner.methods.supervised:Supervised",
+    "translation": "limner.methods.translation:Translation",
 }
 
 

@@ -58,9 +58,10 @@ class Watch:
         return progress
 
     def ended(self, progress: Progress) -> bool:
-        """Tell whether the stage's steps are done, or its patience is at an end."""
-        patience = self.stage.patience
-        return progress.step >= self.stage.steps or (patience is not None and progress.waited >= patience)
+        """Tell whether the stage's steps are done, or its time or its patience is at an end."""
+        patience, seconds = self.stage.patience, self.stage.seconds
+        late = seconds is not None and progress.seconds >= seconds
+        return progress.step >= self.stage.steps or late or (patience is not None and progress.waited >= patience)
 
     def end(self) -> None:
         """Leave the method with the weights that the stage has found, and write them."""
