@@ -115,7 +115,7 @@ def tables(options: argparse.Namespace) -> None:
 
     out = Path(options.out)
     write_tables(load(out / "study.toml", StudyRecipe), out)
-    print((out / "table.md").read_text())
+    print((out / "table.md").read_text() if (out / "table.md").exists() else "no cell is done")
 
 
 def steps(options: argparse.Namespace) -> None:

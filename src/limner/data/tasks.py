@@ -71,9 +71,8 @@ def build_task(name: str, out: Path, *, source: Path | None = None, options: Tas
         targets = ["digit"] if len(SCENERIES[name].kinds) == 1 else ["low", "high"]
         return _write(out, list(_digits(name, source, options=options)), targets=targets)
     check.source_given(name, source)
-    return _write(
-        out, list(SECTIONS[name](Path(str(source)), size=options.size, seed=options.seed)), targets=["tumour"]
-    )
+    target, sections = SECTIONS[name]
+    return _write(out, list(sections(Path(str(source)), size=options.size, seed=options.seed)), targets=[target])
 
 
 def _digits(name: str, source: Path | None, *, options: TaskOptions) -> Iterable[Section]:
