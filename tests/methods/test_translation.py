@@ -14,6 +14,7 @@ from limner.check import InputError
 from limner.data.batch import IGNORE, Batch
 from limner.methods.method import Task
 from limner.methods.translation import Translation, TranslationOptions
+from limner.networks.information import Information
 from limner.networks.spectral import convolutions, improved
 from methods.published_step import slow_turns, with_norm_at_each_call
 
@@ -147,6 +148,31 @@ def test_skips_and_normalisations(skips: str, encoder: str, decoder: str) -> Non
     found = turns(method, scene())
     assert all(torch.isfinite(gradient).all() for turn in found for gradient in turn.values())
     assert not [name for name, _ in method.named_parameters() if not any(name in turn for turn in found)]
+
+
+def test_information_is_watched_and_teaches_nobody() -> None:
+    method, plain = made(information=True), made()
+    found, expected = turns(method, scene()), turns(plain, scene())
+    assert [set(turn) for turn in found[:2]] == [set(turn) for turn in expected]
+    assert set(found[2]) == {name for name, _ in method.named_parameters() if name.startswith("watcher")}
+
+
+def test_information_is_found_where_there_is_some() -> None:
+    """Ten bits of which the second part has a copy: an estimate from below of 10 ln 2 or, of 256 samples, ln 256."""
+    rng = torch.Generator().manual_seed(0)
+    first = torch.randint(0, 2, (256, 10, 1, 1), generator=rng).float()
+    other = torch.randint(0, 2, (256, 10, 1, 1), generator=rng).float()
+    for second, low, high in ((first, 2.0, 7.0), (other, -1.0, 1.9)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            watcher = Information((10, 10), hidden=32)
+        learning = torch.optim.Adam(watcher.parameters(), 1e-2)
+        for _ in range(60):
+            loss = -watcher(first, second)
+            learning.zero_grad()
+            loss.backward()
+            learning.step()
+        assert low < watcher(first, second).item() < high
 
 
 def test_without_labels_the_rest_is_learned() -> None:

@@ -235,13 +235,14 @@ def _in_table(path: Path) -> tuple[Case, ...]:
     """
     rows = _rows(path)
     images = [path.parent / row["image"] for row in rows]
+    found: set[Path] = set()  # thousands of slices may lie in one file
     for line, (row, image) in enumerate(zip(rows, images, strict=True), start=2):
         if not row["image"]:
             raise check.table_line(path, line, reason="no image is named; expected a file: name it, or drop the line")
-        _existing(path, line, image=image)
+        _existing(path, line, image=image, found=found)
     names = case_names(images) if not all(row.get("case") for row in rows) else ["" for _ in rows]
     return tuple(
-        _case(row, path, line=line, name=row.get("case") or name)
+        _case(row, path, line=line, name=row.get("case") or name, found=found)
         for line, (row, name) in enumerate(zip(rows, names, strict=True), start=2)
     )
 
@@ -267,10 +268,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _case(row: Mapping[str, str], path: Path, *, line: int, name: str) -> Case:
+def _case(row: Mapping[str, str], path: Path, *, line: int, name: str, found: set[Path]) -> Case:
     """Return the case that a line of a table describes."""
     files = {
-        column: _existing(path, line, image=path.parent / value)
+        column: _existing(path, line, image=path.parent / value, found=found)
         for column, value in row.items()
         if value and (column in ("image", "labels", "mask") or FURTHER_IMAGE.fullmatch(column))
     }
@@ -304,16 +305,18 @@ def _number(text: str, column: str, *, path: Path, line: int) -> int | None:
     return int(text) if text else None
 
 
-def _existing(path: Path, line: int, *, image: Path) -> Path:
-    """Return a file that a table names.
+def _existing(path: Path, line: int, *, image: Path, found: set[Path]) -> Path:
+    """Return a file that a table names, and remember that it was found.
 
     Raises:
         InputError: if it is none, saying in which line.
     """
-    try:
-        existing(image)
-    except check.InputError as error:
-        raise check.table_line(path, line, reason=str(error)) from error
+    if image not in found:
+        try:
+            existing(image)
+        except check.InputError as error:
+            raise check.table_line(path, line, reason=str(error)) from error
+        found.add(image)
     return image
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from limner import check
 from limner.data.sections import Section, crop_sections, tumour_sections
 from limner.data.synthetic import FIRST, Digits, Scenery, folds, pictures
+from limner.data.volumes import hemisphere_sections, liver_sections
 from limner.files import replacing
 from limner.space import Array
 
@@ -25,7 +26,12 @@ SCENERIES = {
     "digits-two": Scenery(48, 8, kinds=((0, 1, 2, 3, 4), (5, 6, 7, 8, 9))),
     "digits-smoke": Scenery(32, 4),
 }
-SECTIONS = {"slices": ("tumour", tumour_sections), "hippocampus": ("hippocampus", crop_sections)}
+SECTIONS = {
+    "slices": ("tumour", tumour_sections),
+    "hemispheres": ("tumour", hemisphere_sections),
+    "liver": ("lesion", liver_sections),
+    "hippocampus": ("hippocampus", crop_sections),
+}
 #: What `limner task` builds.
 TASKS = (*SCENERIES, *SECTIONS)
 #: Digits that are neither for training nor for testing; those for testing, where there are so many.
@@ -72,7 +78,8 @@ def build_task(name: str, out: Path, *, source: Path | None = None, options: Tas
         return _write(out, list(_digits(name, source, options=options)), targets=targets)
     check.source_given(name, source)
     target, sections = SECTIONS[name]
-    return _write(out, list(sections(Path(str(source)), size=options.size, seed=options.seed)), targets=[target])
+    found = list(sections(Path(str(source)), size=options.size, seed=options.seed))
+    return _write(out, found, targets=[target])
 
 
 def _digits(name: str, source: Path | None, *, options: TaskOptions) -> Iterable[Section]:

@@ -20,13 +20,14 @@ from limner.methods.method import Task, Trainable
 from limner.methods.presence import labelled, marked, showing, without
 from limner.networks.discriminator import Discriminator
 from limner.networks.generator import Generator
+from limner.networks.information import Information
 from limner.networks.spectral import normalised
 from limner.networks.translator import Code, CodecOptions, Width, with_background
 from limner.priors.prior import PlacedPrior
 
 Weight = Annotated[float, Field(ge=0)]
-#: The two players.
-JUDGE, MAKER = "discriminators", "generator"
+#: The players; the last only watches.
+JUDGE, MAKER, WATCHER = "discriminators", "generator", "information"
 
 
 class Weights(Settings):
@@ -75,6 +76,8 @@ class TranslationOptions(Settings):
         segmenter: "shared" with the residual decoder, or "separate".
         weights: of the loss terms.
         spectral: whether weights are divided by their largest singular value.
+        information: whether a third player estimates, for the log alone, how much common and unique code tell of each
+            other, nats.
     """
 
     codec: CodecOptions = CodecOptions()
@@ -83,6 +86,7 @@ class TranslationOptions(Settings):
     segmenter: Literal["shared", "separate"] = "shared"
     weights: Weights = Weights()
     spectral: bool = True
+    information: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,18 +159,22 @@ class Translation(Trainable):
             for _ in range(count)
         )
 
+        width, common = codec.features[-1], self.generator.common_width
+        self.watcher = Information((common, width - common)) if self.options.information else None
+
     @property
     def local(self) -> bool:
         """Codes are normalised over the whole image."""
         return False
 
     def players(self) -> Mapping[str, nn.Module]:
-        """Return the generator, and the discriminators if there are any."""
-        judges = {JUDGE: self.judges} if len(self.judges) else {}
-        return judges | {MAKER: self.generator}
+        """Return the generator, and the discriminators and the watcher if there are any."""
+        players: dict[str, nn.Module] = {JUDGE: self.judges} if len(self.judges) else {}
+        players[MAKER] = self.generator
+        return players if self.watcher is None else players | {WATCHER: self.watcher}
 
     def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:  # noqa: ARG002 -- it knows none
-        """Yield the discriminators' terms, then the generator's, from one forward pass."""
+        """Yield the discriminators' terms, then the generator's, from one forward pass; then minus the information."""
         marks = marked(batch, self.targets)
         presence, absence = (index.nonzero()[:, 0] for index in (showing(marks), without(marks)))
         if not len(presence) or not len(absence):
@@ -181,6 +189,9 @@ class Translation(Trainable):
             with frozen(self.judges), normalised(self.judges):
                 terms = self._terms(made, batch, presence=presence)
         yield MAKER, terms
+        if self.watcher is not None and len(presence) > 1:
+            common, unique = made.code.values[: len(presence)].detach().split(self.watcher.parts, 1)
+            yield WATCHER, {"information": -self.watcher(common, unique)}
 
     def made(self, batch: Batch, marks: Tensor, *, presence: Tensor, absence: Tensor) -> Made:
         """Return what the generator makes of the images of a batch.

@@ -20,6 +20,7 @@ from limner.study.work import CELLS, RUN, TEST
 from limner.training.run import METRICS
 
 TABLE, LIST, CURVES, EFFICIENCY = "table.md", "cells.csv", "curves.svg", "labels.svg"
+INFORMATION = "information.svg"
 COLUMNS = (
     "method",
     "runs",
@@ -46,7 +47,8 @@ def write_tables(study: StudyRecipe, out: Path) -> None:
     lines = [line for amount in study.amounts for line in section(study, found, amount=amount, people=people)]
     with replacing(out / TABLE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _curves(study, out)
+    _curves(study, out, path=out / CURVES, of=("dice", "mean"), words="Dice in validation")
+    _curves(study, out, path=out / INFORMATION, of=("terms", "information"), words="minus the information, nats")
     if len(study.amounts) > 1:
         _efficiency(study, found, path=out / EFFICIENCY)
 
@@ -188,23 +190,27 @@ def _list(found: Sequence[Record], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _curves(study: StudyRecipe, out: Path) -> None:
-    """Draw the Dice in validation against the step, one line a cell, one colour a row."""
+def _curves(study: StudyRecipe, out: Path, *, path: Path, of: tuple[str, str], words: str) -> None:
+    """Draw something that runs log against the step, one line a cell, one colour a row, if any logged it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axis = figure.subplots()
     colours = {name: f"C{number}" for number, name in enumerate(study.methods)}
-    for path in sorted((out / CELLS).glob(f"*/{TEST}")):
-        name = json.loads(path.read_text(encoding="utf-8"))["row"]
-        lines = map(json.loads, (path.parent / RUN / METRICS).read_text(encoding="utf-8").splitlines())
-        points = [(line["step"], line["dice"]["mean"]) for line in lines if "dice" in line]
-        axis.plot(*zip(*points, strict=True), color=colours.get(name, "grey"), linewidth=0.9) if points else None
-    for name, colour in colours.items():
-        axis.plot([], [], color=colour, label=name)
-    axis.set(xlabel="step", ylabel="Dice in validation")
+    shown = set()
+    for test in sorted((out / CELLS).glob(f"*/{TEST}")):
+        name = json.loads(test.read_text(encoding="utf-8"))["row"]
+        lines = map(json.loads, (test.parent / RUN / METRICS).read_text(encoding="utf-8").splitlines())
+        points = [(line["step"], line[of[0]][of[1]]) for line in lines if of[1] in line.get(of[0], {})]
+        if points:
+            label = None if name in shown else name
+            axis.plot(*zip(*points, strict=True), color=colours.get(name, "grey"), linewidth=0.9, label=label)
+            shown.add(name)
+    if not shown:
+        return
+    axis.set(xlabel="step", ylabel=words)
     axis.legend(fontsize=8, frameon=False)
-    with replacing(out / CURVES) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="svg")
 
 

@@ -106,7 +106,8 @@ def tested(recipe: Recipe, folder: Path) -> dict[str, Any]:
     structures = materials.table.structures[1:]
     rows: list[dict[str, Any]] = []
     changes: list[float] = []
-    for batch in _batches(loader, cases_to_test(recipe)):
+    present, absent = cases_to_test(recipe)
+    for batch in _batches(loader, present):
         moved = batch.to(device)
         with torch.no_grad():
             shares = method.predict(moved.image, None, mask=moved.mask)
@@ -114,8 +115,7 @@ def tested(recipe: Recipe, folder: Path) -> dict[str, Any]:
         rows += [row for one in _counted(batch, shares.cpu(), structures=structures) for row in one]
     lines = [json.loads(line) for line in (folder / RUN / METRICS).read_text(encoding="utf-8").splitlines()]
     scored = [line["dice"]["mean"] for line in lines if "dice" in line]
-    without = cases_to_test(recipe, present=False)
-    picture(method, loader, presence=cases_to_test(recipe), absent=without, out=folder / PICTURE)
+    picture(method, loader, presence=present, absent=absent, out=folder / PICTURE)
     return {
         "soft": {name: _soft([row for row in rows if row["structure"] == name]) for name in structures},
         "validation": max(scored, default=None),
@@ -127,14 +127,13 @@ def tested(recipe: Recipe, folder: Path) -> dict[str, Any]:
     }
 
 
-def cases_to_test(recipe: Recipe, *, present: bool = True) -> list[Case]:
-    """Return the scans for testing: those with labels, or those that are known to show nothing."""
+def cases_to_test(recipe: Recipe) -> tuple[list[Case], list[Case]]:
+    """Return the scans for testing: those with labels, and those that are known to show nothing."""
     if recipe.data.scans is None:
-        return []
+        return [], []
     cases = [case for case in read_cohort(recipe.data.scans, labels=recipe.data.labels) if case.split == "test"]
-    if present:
-        return [case for case in cases if case.labels]
-    return [case for case in cases if case.present and not any(case.present)]
+    absent = [case for case in cases if case.present and not any(case.present)]
+    return [case for case in cases if case.labels], absent
 
 
 def removal(method: Trainable, batch: Batch) -> list[float]:
