@@ -17,8 +17,7 @@ class Information(nn.Module):
         hidden: units of each hidden layer.
 
     Source: Belghazi et al. 2018 (MINE), as Vorontsov et al. 2022 watch it: three hidden layers of 1000. Here the parts
-    are averaged over their places first, so that the network fits images of any size, and what belongs together is told
-    from what the next image of the batch has.
+    are averaged over their places first, so that the network fits images of any size.
     """
 
     def __init__(self, channels: tuple[int, int], *, hidden: int = 1000) -> None:
@@ -33,7 +32,8 @@ class Information(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the estimate, nats, for parts (B, C, *s) and (B, D, *s) of at least two codes."""
         first, second = (part.flatten(2).mean(2) for part in (first, second))
+        order = torch.randperm(len(second), device=second.device)
         together = self.network(torch.cat([first, second], 1)).mean()
-        apart = self.network(torch.cat([first, second.roll(1, 0)], 1)).logsumexp(0) - math.log(len(first))
+        apart = self.network(torch.cat([first, second[order]], 1)).logsumexp(0) - math.log(len(first))
         estimate: Tensor = together - apart[0]
         return estimate
