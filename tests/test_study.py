@@ -10,10 +10,11 @@ import pytest
 
 from limner.check import InputError
 from limner.config import load
+from limner.data.tasks import TaskOptions, build_task
 from limner.study import StudyRecipe, load_study, run_study
 from limner.study.cells import cells, merged
 from limner.study.tables import comparison, gap_covered, per_person
-from tiny import limner, refused
+from tiny import limner
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes" / "translation").glob("*.toml"))
@@ -61,7 +62,7 @@ def test_recipes_can_be_begun(path: Path) -> None:
     assert len(set(names)) == len(names) == len(study.methods) * study.seeds * len(study.amounts)
 
 
-def test_methods_are_compared_on_a_task(tmp_path: Path) -> None:
+def test_methods_are_compared_on_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = limner("task", "digits-smoke", "-o", "smoke", "--pairs", 40, "--validation", 4, "--test", 6, at=tmp_path)
     assert made.returncode == 0, made.stderr
     text = (ROOT / "recipes/translation/smoke.toml").read_text().replace("steps = 30", "steps = 2")
@@ -87,11 +88,13 @@ def test_methods_are_compared_on_a_task(tmp_path: Path) -> None:
     lines = (tmp_path / "out/cells/translation-0.1-seed-0/run/metrics.jsonl").read_text()
     assert "adversarial" in lines
     (tmp_path / "out/cells/translation-0.1-seed-0/test.json").unlink()
-    again = limner("study", "study.toml", "-o", "out", at=tmp_path)
-    assert "3 of 4 were finished before" in again.stderr
+    monkeypatch.chdir(tmp_path)
+    again = run_study(load_study(Path("study.toml")), tmp_path / "out")
+    assert [outcome.known for outcome in again] == [True, True, True, False]
     assert (tmp_path / "out/table.md").read_text() == table
-    other = limner("study", "study.toml", "-o", "out", "--set", "recipe.stages.0.steps=3", at=tmp_path)
-    assert "holds a study of another recipe; expected the one in" in refused(other)
+    other = load_study(Path("study.toml"), overrides=["recipe.stages.0.steps=3"])
+    with pytest.raises(InputError, match="holds a study of another recipe; expected the one in"):
+        run_study(other, tmp_path / "out")
 
 
 def test_what_no_study_is_is_refused(tmp_path: Path) -> None:
@@ -113,17 +116,16 @@ def test_what_no_study_is_is_refused(tmp_path: Path) -> None:
         run_study(load(path, StudyRecipe), tmp_path / "full")
 
 
-def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path) -> None:
-    made = limner("task", "digits-smoke", "-o", "smoke", "--pairs", 10, "--validation", 1, "--test", 1, at=tmp_path)
-    assert made.returncode == 0, made.stderr
-    table = tmp_path / "smoke/table.csv"
-    whole = table.read_text()
-    lines = whole.splitlines()
-    recipe = (ROOT / "recipes/translation/smoke.toml").read_text()
-    (tmp_path / "study.toml").write_text(recipe)
+def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = build_task("digits-smoke", tmp_path / "smoke", options=TaskOptions(pairs=10, validation=1, test=1))
+    lines = table.read_text().splitlines()
+    monkeypatch.chdir(tmp_path)
+    settings = ["recipe.stages.0.steps=1", "recipe.stages.0.evaluate_every=0"]
+    study = load_study(ROOT / "recipes/translation/smoke.toml", overrides=settings)
+    translation = study.model_copy(update={"methods": {"translation": study.methods["translation"]}})
     table.write_text("\n".join(line for line in lines if "absent" not in line) + "\n")
-    done = limner("study", "study.toml", "-o", "a", at=tmp_path)
-    assert "10 are marked with it and 0 without; expected some of each" in done.stdout
+    (outcome,) = run_study(translation, tmp_path / "a")
+    assert "10 are marked with it and 0 without; expected some of each" in str(outcome.error)
     table.write_text("\n".join([lines[0], *(line.replace("labels.npy", "") for line in lines[1:])]) + "\n")
-    done = limner("study", "study.toml", "-o", "b", at=tmp_path)
-    assert "labels of a share of 0.1 were wanted but none of" in done.stdout
+    outcomes = run_study(study, tmp_path / "b")
+    assert all("labels of a share of 0.1 were wanted but none of" in str(one.error) for one in outcomes)

@@ -81,6 +81,7 @@ class StudyRecipe(Settings):
             "stages": [merged(stage, row.stages) for stage in common.get("stages", ())],
         }
         recipe = checked(values, Recipe, source="study", under="recipe")
+        recipe.options(source="study")
         for stage in recipe.stages:
             recipe.options(stage, source="study")
         return recipe
