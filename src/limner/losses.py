@@ -165,3 +165,48 @@ def known_square(found: Tensor, targets: Tensor, *, known: Tensor) -> Tensor:
     axes = tuple(range(1, found.ndim))
     total = ((found - targets).square() * known).sum(axes)
     return (total / (found.shape[1] * known.sum(axes)).clamp_min(1)).mean()
+
+
+def batch_dice(shares: Tensor, labels: Tensor, *, known: Tensor) -> Tensor:
+    """Return 1 - the soft Dice over all known voxels of a batch together, the mean over classes but the background.
+
+    Without any, it is 0, and so are its gradients.
+
+    Args:
+        shares: (B, K, *S) probabilities.
+        labels: (B, *S) int64 class indices.
+        known: (B, *S) bool, where they count.
+
+    Source: Vorontsov et al. 2022 and its public code: sums over the batch, without squares, smoothed by 1.
+    """
+    classes = torch.arange(1, shares.shape[1], device=labels.device).view(1, -1, *[1] * (labels.ndim - 1))
+    counts = known[:, None].to(shares)
+    right = (labels[:, None] == classes).to(shares) * counts
+    found, axes = shares[:, 1:] * counts, [0, *range(2, shares.ndim)]
+    dice = (2 * (found * right).sum(axes) + 1) / (found.sum(axes) + right.sum(axes) + 1)
+    return (1 - dice).mean()
+
+
+def difference(found: Tensor, expected: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return the mean absolute difference of each of a batch's members, (B,).
+
+    Args:
+        found: (B, C, *S).
+        expected: like it.
+        mask: (B, *S) bool, the voxels that count; all of them without it.
+
+    Source: L1 reconstruction, as in Vorontsov et al. 2022.
+    """
+    gaps = (found - expected).abs().mean(1)
+    if mask is None:
+        return gaps.flatten(1).mean(1)
+    weights = mask.to(gaps)
+    return (gaps * weights).flatten(1).sum(1) / weights.flatten(1).sum(1).clamp_min(1)
+
+
+def hinge(real: Tensor, made: Tensor) -> Tensor:
+    """Return what a discriminator minimises, given how real it holds real images (N,) and made ones (M,) to be.
+
+    Source: hinge loss of adversarial training, as in Vorontsov et al. 2022.
+    """
+    return torch.relu(1 - real).mean() + torch.relu(1 + made).mean()

@@ -23,6 +23,7 @@ VOXEL = 6.5
 SIZE = 16
 FEATURES = (8, 12, 16)
 PYRAMID, UNET = ({"network": {"kind": kind, "features": FEATURES}} for kind in ("pyramid", "unet"))
+CODEC = {"network": {"kind": "codec", "codec": {"features": FEATURES}}}
 SHAPE = {"shape": (16, 16, 16), "spacing": VOXEL, "centre": (0.0, 0.0, 0.0), "features": FEATURES, "latent": 8}
 #: Methods without labels learn the prior first.
 SAE = {"first": {"data_weight": 0.0}}
@@ -58,6 +59,7 @@ CLASSES = {
     "sae that is told the place": Variant("sae", PYRAMID | {"location": 0.5, "balance": 0.5}, **SAE),
     "supervised": Variant("supervised", PYRAMID, gain=0.25),
     "supervised with the published network": Variant("supervised", UNET, gain=0.25),
+    "supervised with a codec": Variant("supervised", CODEC, gain=0.25),
     "supervised that is told the place": Variant("supervised", PYRAMID | {"location": 0.5}, gain=0.25),
     "anatomy": Variant("anatomy", ANATOMY | {"rounds": 3}, **SHAPE_FIRST),
     "anatomy as published": Variant("anatomy", ANATOMY | PUBLISHED, gain=0.05, **SHAPE_FIRST),

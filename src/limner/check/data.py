@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def cases_differ(names: Sequence[str]) -> None:
     Raises:
         InputError: with the name.
     """
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(
             f"two cases are called '{twice}'; expected a name for each: correct the column case, or rename a file"
@@ -170,3 +171,47 @@ def some_labelled(voxels: int, *, case: str) -> None:
             f"piece '{case}' has no labelled voxel: all ids are 0; expected ids of instances: choose other sections, "
             "or set zero to 'membrane'"
         )
+
+
+def sliceable(path: Path, *, suffix: str) -> None:
+    """Refuse a file of another kind whose slices were asked for.
+
+    Raises:
+        InputError: with the suffix that it needs.
+    """
+    if path.suffix.lower() != suffix:
+        raise InputError(
+            f"'{path}' cannot be read slice by slice; expected an array in a {suffix} file for the column slice: "
+            "convert it with `limner convert`, or leave the column empty"
+        )
+
+
+def has_slice(path: Path, number: int, *, slices: int) -> None:
+    """Refuse a slice that a stack does not have.
+
+    Raises:
+        InputError: with how many it has.
+    """
+    if not 0 <= number < slices:
+        raise InputError(f"'{path}' has no slice {number}; expected 0 to {slices - 1}: correct the column slice")
+
+
+def same_size(found: Sequence[int], expected: Sequence[int], *, case: str, kind: str) -> None:
+    """Refuse a mask or labels of another size than the image that they belong to.
+
+    Raises:
+        InputError: with both sizes.
+    """
+    if tuple(found) != tuple(expected):
+        raise InputError(
+            f"{kind} of '{case}' has shape {tuple(found)} but its image has {tuple(expected)}; expected the same: "
+            "correct the table, or make the stacks alike"
+        )
+
+
+def loose_slice(case: str) -> InputError:
+    """Word a slice of a stack where whole files are needed."""
+    return InputError(
+        f"'{case}' is a slice of a stack; expected a file of its own, as its labels are written beside it: save the "
+        "slice as a file, or evaluate by `limner study`"
+    )

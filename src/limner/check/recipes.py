@@ -124,6 +124,19 @@ def stage_data(stage: str, data: str, *, given: object) -> None:
         )
 
 
+def labelled_fit(stage: str, labelled: int, *, batch: int) -> None:
+    """Refuse batches of which more are to have labels than there are.
+
+    Raises:
+        InputError: with both.
+    """
+    if labelled > batch:
+        raise InputError(
+            f"stage '{stage}' wants {labelled} scans with labels in a batch of {batch}; expected at most as many: "
+            "lower labelled, or raise batch"
+        )
+
+
 def trains_nothing(method: str, trainable: Sequence[str]) -> InputError:
     """Word a method that has nothing to learn."""
     return InputError(

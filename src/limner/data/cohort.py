@@ -19,7 +19,7 @@ from limner.files.names import LABELS_ENDING, case_names
 
 MASK_ENDING, UNCERTAINTY_ENDING = "_mask", "_uncertainty"
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("image", "image_2", "labels", "mask", "present", "case", "person", "split", "orientation")
+COLUMNS = ("image", "image_2", "labels", "mask", "present", "case", "person", "split", "orientation", "slice", "rank")
 FURTHER_IMAGE = re.compile(r"image_\d+")
 TABLES = (".csv", ".tsv")
 
@@ -38,6 +38,8 @@ class Case:
         orientation: where the axes lead, such as "LIA", if the file does not say.
         present: for each target, whether it is in the image: 1, 0 or IGNORE.
         dataset: the root of the BIDS dataset that it was found in, if it was.
+        slice: which entry of the arrays in its files it is, if it is not all of them.
+        rank: where only a share of the labels is used, those of people of a lower rank are used first.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Case:
     orientation: str | None = None
     present: tuple[int, ...] = ()
     dataset: Path | None = None
+    slice: int | None = None
+    rank: int = 0
 
     def __post_init__(self) -> None:
         """Take a scan of nobody known for that of a person of its own."""
@@ -74,7 +78,10 @@ def find_cases(sources: Sequence[Path]) -> tuple[Case, ...]:
 def _cases(source: Path) -> Sequence[Case]:
     """Return the scans that a path leads to, without names if nobody gave them any."""
     if source.suffix.lower() in TABLES and not source.is_dir():
-        return read_cohort(source)
+        cohort = read_cohort(source)
+        if loose := next((case for case in cohort if case.slice is not None), None):
+            raise check.loose_slice(loose.name)
+        return cohort
     if not source.is_dir():
         return [Case("", (source,))]
     dataset = source if bids.is_dataset(source) else None
@@ -87,7 +94,8 @@ def read_cohort(source: Path, *, labels: Path | None = None) -> tuple[Case, ...]
 
     In a folder, NAME_labels and NAME_mask belong to the scan NAME. A table (CSV or TSV) has the columns image and, if
     wanted, image_2 and so on, labels, mask, present (1, 0 or -1 for each target, apart by spaces), case, person, split
-    (train, validation or test) and orientation; paths start from the table's folder.
+    (train, validation or test), orientation, slice (of the arrays in its .npy files, counted from 0) and rank (whose
+    labels are used first, where only a share is); paths start from the table's folder.
 
     Args:
         source: a folder of volumes, or a table.
@@ -104,8 +112,11 @@ def read_cohort(source: Path, *, labels: Path | None = None) -> tuple[Case, ...]
     check.cases_differ([case.name for case in cohort])
     check.alike("images", {case.name: len(case.images) for case in cohort})
     check.alike("targets", {case.name: len(case.present) for case in cohort})
-    for person in dict.fromkeys(case.person for case in cohort):
-        check.one_split(person, sorted({case.split or "none" for case in cohort if case.person == person}))
+    splits: dict[str, set[str]] = {}
+    for case in cohort:
+        splits.setdefault(case.person, set()).add(case.split or "none")
+    for person, found in splits.items():
+        check.one_split(person, sorted(found))
     return cohort
 
 
@@ -144,6 +155,41 @@ def split(cohort: Sequence[Case], *, validation: float, seed: int) -> tuple[tupl
     if validation:
         check.split_has_scans("validation", len(parts[1]), people=len(people))
     return parts[0], parts[1]
+
+
+def revealed(
+    cohort: Sequence[Case], share: float | None, *, people: int | None = None, seed: int = 0
+) -> tuple[Case, ...]:
+    """Return the cases, with labels for a share of those that have any, and not of the others.
+
+    Whole people are taken, those of the lowest rank first and by lot among equals, until they have the share.
+
+    Args:
+        cohort: to learn from.
+        share: of the cases with labels, above 0; all without it.
+        people: at most so many of them, whatever the share.
+        seed: of the draw.
+
+    Raises:
+        InputError: if nobody is labelled.
+    """
+    owned: dict[str, list[Case]] = {}
+    for case in cohort:
+        if case.labels:
+            owned.setdefault(case.person, []).append(case)
+    # The billionth keeps a share of what divides evenly from needing one more.
+    wanted = (1.0 if share is None else share) * sum(map(len, owned.values())) * (1 - 1e-9)
+    if not wanted:
+        raise check.labels_nobody(share or 1.0, len({case.person for case in cohort}))
+    drawn = np.random.default_rng(seed).permutation(sorted(owned)).tolist()
+    chosen: set[str] = set()
+    count = 0
+    for person in sorted(drawn, key=lambda one: min(case.rank for case in owned[one]))[:people]:
+        if count >= wanted:
+            break
+        chosen.add(person)
+        count += len(owned[person])
+    return tuple(case if case.person in chosen else replace(case, labels=None) for case in cohort)
 
 
 def _in_folder(folder: Path) -> tuple[Case, ...]:
@@ -189,13 +235,14 @@ def _in_table(path: Path) -> tuple[Case, ...]:
     """
     rows = _rows(path)
     images = [path.parent / row["image"] for row in rows]
+    found: set[Path] = set()  # thousands of slices may lie in one file
     for line, (row, image) in enumerate(zip(rows, images, strict=True), start=2):
         if not row["image"]:
             raise check.table_line(path, line, reason="no image is named; expected a file: name it, or drop the line")
-        _existing(path, line, image=image)
+        _existing(path, line, image=image, found=found)
     names = case_names(images) if not all(row.get("case") for row in rows) else ["" for _ in rows]
     return tuple(
-        _case(row, path, line=line, name=row.get("case") or name)
+        _case(row, path, line=line, name=row.get("case") or name, found=found)
         for line, (row, name) in enumerate(zip(rows, names, strict=True), start=2)
     )
 
@@ -221,10 +268,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _case(row: Mapping[str, str], path: Path, *, line: int, name: str) -> Case:
+def _case(row: Mapping[str, str], path: Path, *, line: int, name: str, found: set[Path]) -> Case:
     """Return the case that a line of a table describes."""
     files = {
-        column: _existing(path, line, image=path.parent / value)
+        column: _existing(path, line, image=path.parent / value, found=found)
         for column, value in row.items()
         if value and (column in ("image", "labels", "mask") or FURTHER_IMAGE.fullmatch(column))
     }
@@ -241,19 +288,35 @@ def _case(row: Mapping[str, str], path: Path, *, line: int, name: str) -> Case:
         split=part,
         orientation=row.get("orientation") or None,
         present=_present(row.get("present", ""), path, line=line),
+        slice=_number(row.get("slice", ""), "slice", path=path, line=line),
+        rank=_number(row.get("rank", ""), "rank", path=path, line=line) or 0,
     )
 
 
-def _existing(path: Path, line: int, *, image: Path) -> Path:
-    """Return a file that a table names.
+def _number(text: str, column: str, *, path: Path, line: int) -> int | None:
+    """Return a whole number that a table gives, if it does.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if text and not text.isdecimal():
+        reason = f"{column} '{text}' is no number; expected 0, 1, 2 and so on: correct it"
+        raise check.table_line(path, line, reason=reason)
+    return int(text) if text else None
+
+
+def _existing(path: Path, line: int, *, image: Path, found: set[Path]) -> Path:
+    """Return a file that a table names, and remember that it was found.
 
     Raises:
         InputError: if it is none, saying in which line.
     """
-    try:
-        existing(image)
-    except check.InputError as error:
-        raise check.table_line(path, line, reason=str(error)) from error
+    if image not in found:
+        try:
+            existing(image)
+        except check.InputError as error:
+            raise check.table_line(path, line, reason=str(error)) from error
+        found.add(image)
     return image
 
 

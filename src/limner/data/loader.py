@@ -14,8 +14,9 @@ from torch import Tensor
 from limner import check
 from limner.data.batch import IGNORE, Batch
 from limner.data.cohort import Case
-from limner.data.sampling import case_at, common_shape, crop_at, positions
+from limner.data.sampling import VARIATION, Pattern, case_at, common_shape, crop_at, positions
 from limner.data.store import Kept, Prepared
+from limner.data.variation import Variation, varied
 from limner.priors.dense import DensePrior
 from limner.space import Array, Box
 
@@ -28,11 +29,12 @@ class Loader:
     Args:
         store: where the scans are kept.
         cases: to learn from, at least one.
-        batch: scans of a batch.
+        batch: scans of a batch, or what kinds of them it is made of.
         crop: voxels of the pieces, along each axis; whole scans without it.
         stride: sizes are padded to multiples of it, at the end of each axis.
         seed: of the order and the pieces.
         process: number of this process, and of all; together they see what one process would see.
+        variation: how scans are varied at random; they are not without it.
     """
 
     def __init__(
@@ -40,29 +42,38 @@ class Loader:
         store: Kept,
         cases: Sequence[Case],
         *,
-        batch: int = 1,
+        batch: int | Pattern = 1,
         crop: Sequence[int] | None = None,
         stride: int = 1,
         seed: int = 0,
         process: tuple[int, int] = (0, 1),
+        variation: Variation | None = None,
     ) -> None:
         self.store, self.cases = store, tuple(cases)
-        self.size, self.crop, self.stride = batch, crop, stride
-        self.seed, self.process = seed, process
+        self.pattern = batch if isinstance(batch, Pattern) else None
+        self.size = len(batch.places) if isinstance(batch, Pattern) else batch
+        self.crop, self.stride = crop, stride
+        self.seed, self.process, self.variation = seed, process, variation
 
     def batch(self, step: int) -> Loaded:
         """Return the scans or pieces of a step, counted from 0, and the prior on them if the store has one."""
         rank, ranks = self.process
         return self._gathered([self._item(at) for at in positions(step, batch=self.size, rank=rank, ranks=ranks)])
 
-    def whole(self, case: Case) -> Loaded:
-        """Return a batch of one whole scan, and the prior on it if the store has one."""
-        scan = self.store.prepared(case)
-        return self._gathered([(scan, Box.whole(scan.shape))])
+    def whole(self, *cases: Case) -> Loaded:
+        """Return a batch of whole scans, and the prior on them if the store has one."""
+        scans = [self.store.prepared(case) for case in cases]
+        return self._gathered([(scan, Box.whole(scan.shape)) for scan in scans])
 
     def _item(self, position: int) -> tuple[Prepared, Box]:
         """Return the scan at a position of the endless row, and the piece of it that is looked at."""
-        scan = self.store.prepared(self.cases[case_at(position, cases=len(self.cases), seed=self.seed)])
+        if self.pattern:
+            number = self.pattern.case_at(position, seed=self.seed)
+        else:
+            number = case_at(position, cases=len(self.cases), seed=self.seed)
+        scan = self.store.prepared(self.cases[number])
+        if self.variation:
+            scan = varied(scan, self.variation, rng=np.random.default_rng((self.seed, VARIATION, position)))
         if self.crop is None:
             return scan, Box.whole(scan.shape)
         check.crop_axes(self.crop, scan.shape, case=scan.case.name)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -28,16 +28,28 @@ EMPTY_SHARE = 0.05
 NEAR = 0.1
 
 
+Intensity: TypeAlias = Literal["standardised", "bounded", "kept"]
+
+
 class Preparation(Settings):
     """How scans are made ready.
 
     Args:
         spacing: size of the voxels in mm; the scan's own without it, or if they differ by at most a tenth.
         margin: voxels of the scan kept around the mask.
+        region: what counts where no mask is given: what differs from the background ("found"), or the "whole" image.
+        intensity: of mean 0 and sd 1 inside the mask ("standardised"); a fifth of that, within -1 and 1 ("bounded"); or
+            as it is stored ("kept").
     """
 
     spacing: Annotated[float, Field(gt=0)] | None = None
     margin: Annotated[int, Field(ge=0)] = 3
+    region: Literal["found", "whole"] = "found"
+    intensity: Intensity = "standardised"
+
+    def native(self) -> Preparation:
+        """Return the same at a scan's own voxel size."""
+        return self.model_copy(update={"spacing": None})
 
     def spaced(self, grid: Grid) -> Grid:
         """Return the grid that a cropped scan is brought to: its own, or one of the spacing wanted that covers it."""
@@ -61,6 +73,7 @@ class Scan:
         believed: the source's grid, with its axes as its file, or else its user, says they lead.
         source: the scan as it was opened.
         oriented: whether anybody said where the axes lead.
+        intensity: as the preparation has it.
     """
 
     name: str
@@ -73,6 +86,7 @@ class Scan:
     believed: Grid
     source: Volume
     oriented: bool
+    intensity: Intensity = "standardised"
 
     @property
     def native(self) -> Grid:
@@ -80,9 +94,9 @@ class Scan:
         return self.upright.cropped(self.box)
 
     def standardised(self) -> Tensor:
-        """Return the image with mean 0 and sd 1 per channel inside the mask, and 0 outside it, (C, *S)."""
+        """Return the image as methods see it, (C, *S): of mean 0 and sd 1 unless told else, and 0 outside the mask."""
         image = torch.zeros_like(self.image)
-        image[:, self.mask] = standardised(self.image[:, self.mask])
+        image[:, self.mask] = brought(self.image[:, self.mask], self.intensity)
         return image
 
     def unspaced(self, values: Tensor) -> Tensor:
@@ -128,6 +142,17 @@ def standardised(values: Tensor) -> Tensor:
     return ((exact - exact.mean(1, keepdim=True)) / spread).float()
 
 
+def brought(values: Tensor, intensity: Intensity) -> Tensor:
+    """Return intensities (C, N) as a preparation has them, float32.
+
+    Source: "bounded" as Vorontsov et al. 2022, whose five sd are over all channels together.
+    """
+    if intensity == "kept":
+        return values.float()
+    found = standardised(values)
+    return found if intensity == "standardised" else (found / 5).clamp(-1, 1)
+
+
 def prepared(
     image: Volume,
     *,
@@ -159,7 +184,11 @@ def prepared(
     lost = lost_orientation(image)
     believed = led(image.grid, orientation) if lost and orientation else image.grid
     frame = _Frame(image, believed, name)
-    inside = _brain(frame.turned) if mask is None else frame.companion(mask, "mask") != 0
+    if mask is not None:
+        inside = frame.companion(mask, "mask") != 0
+    else:
+        whole = preparation.region == "whole"
+        inside = np.ones(frame.turned.data.shape, bool) if whole else _brain(frame.turned)
     check.mask_not_empty(int(np.count_nonzero(inside)))
     box = Box.around(inside).grown(preparation.margin).clipped(inside.shape)
     images = [frame.turned.data, *(frame.channel(channel) for channel in channels)]
@@ -175,6 +204,7 @@ def prepared(
         believed=believed,
         source=image,
         oriented=not lost or orientation is not None,
+        intensity=preparation.intensity,
     )
     return _spaced(scan, preparation.spaced(native))
 
@@ -248,14 +278,23 @@ class _Frame:
         if labels is None:
             return torch.full(box.shape, IGNORE)
         ids = self.companion(labels, "labels")[box.slices]
-        ignored = ids < 0
-        rows = None if table is None else table.rows(np.where(ignored, 0, ids), f"labels of {self.name}")
-        classes = ids if table is None else table.structure_of[rows]
-        return torch.from_numpy(np.where(ignored, IGNORE, classes).astype(np.int64))
+        return torch.from_numpy(classes(ids, table, name=self.name).astype(np.int64))
 
     @staticmethod
     def _upright(volume: Volume) -> Volume:
         return reoriented(volume, canonical(volume.data.ndim))
+
+
+def classes(ids: Array, table: LabelTable | None, *, name: str) -> Array:
+    """Return the class index of each id (*S), IGNORE where it is negative; without a table, ids are class indices.
+
+    Raises:
+        InputError: for ids that the table does not know.
+    """
+    ignored = ids < 0
+    rows = None if table is None else table.rows(np.where(ignored, 0, ids), f"labels of {name}")
+    found = ids if table is None or rows is None else table.structure_of[rows]
+    return np.where(ignored, IGNORE, found).astype(np.int16)
 
 
 def shows_head(image: Volume) -> bool:

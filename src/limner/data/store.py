@@ -18,7 +18,8 @@ import torch
 from limner import check
 from limner.data.cohort import Case
 from limner.data.painting import painted
-from limner.data.scan import Preparation, Scan, found_axes, prepared
+from limner.data.scan import Preparation, Scan, brought, classes, found_axes, prepared
+from limner.data.stacks import stacked
 from limner.files import open_volume
 from limner.priors.atlas import Atlas, Placement
 from limner.priors.bias import Bias
@@ -99,12 +100,28 @@ class Store:
         Raises:
             InputError: for what is wrong with its files.
         """
+        if case.slice is not None:
+            return self._sliced(case)
         folder = self.folder / f"{case.name}-{self._key(case)}"
         if not folder.is_dir():
             self._keep(case, folder)
         arrays = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
         world = np.array(json.loads((folder / WORLD).read_text(encoding="utf-8")))
+        check_absent(case, arrays["labels"])
         return Prepared(case, arrays["image"], arrays["mask"], arrays["labels"], arrays.get("parts"), world)
+
+    def _sliced(self, case: Case) -> Prepared:
+        """Return one image of a stack, which nothing needs to be kept of.
+
+        Raises:
+            InputError: for stacks that cannot be read so, or labels that the table does not know.
+        """
+        image, mask, ids = stacked(case)
+        kept = torch.zeros(image.shape)
+        kept[:, mask] = brought(torch.from_numpy(image[:, mask]), self.preparation.intensity)
+        labels = classes(ids, self.table, name=case.name)
+        check_absent(case, labels)
+        return Prepared(case, kept.numpy(), mask, labels, None, np.eye(mask.ndim + 1))
 
     def placed(self, case: Case) -> tuple[Scan, Placement | None]:
         """Return a case made ready, without its gain, and where it lies in the prior, if there is one.
@@ -120,7 +137,7 @@ class Store:
 
     def _placement(self, case: Case, place: Placer) -> tuple[Placement, str | None]:
         """Return where a case lies, found once in its own voxels, and the axes that this starts from."""
-        own = Preparation(margin=self.preparation.margin)
+        own = self.preparation.native()
         bare = replace(case, labels=None) if case.images else case
         folder = self.folder / f"{case.name}-{_hashed(_files(bare), own, knowledge=[self._prior_hash, self.placer])}"
         path = folder / PLACEMENT
@@ -169,6 +186,21 @@ class Store:
         for array in (self.prior.grid.affine, maps.rows, maps.weights, *(warps.stored() if warps else ())):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def check_absent(case: Case, labels: Array) -> None:
+    """Refuse labels that show what a case is marked to be without.
+
+    Args:
+        case: whose.
+        labels: (*S) class indices, the targets from 1 on.
+
+    Raises:
+        InputError: with how many voxels do.
+    """
+    for target, present in enumerate(case.present, start=1):
+        if present == 0 and (voxels := int(np.count_nonzero(labels == target))):
+            raise check.absent_mask(case.name, voxels)
 
 
 def _scan(

@@ -15,7 +15,6 @@ from limner import check
 from limner.data.scan import (
     LARGEST_BRAIN,
     SMALLEST_BRAIN,
-    Preparation,
     Scan,
     found_axes,
     lost_orientation,
@@ -197,7 +196,7 @@ def _aligned(
     make: Callable[..., Scan], how: Approach, *, orientation: str | None, start: Array | None, progress: Step
 ) -> tuple[Scan, Placement | None]:
     """Return a scan in its own voxels, and where it lies in the prior's world."""
-    own = Preparation(margin=how.preparation.margin)
+    own = how.preparation.native()
     scan = make(orientation=orientation, preparation=own)
     if how.atlas is None:
         return scan, None

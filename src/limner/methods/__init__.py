@@ -14,9 +14,12 @@ from limner import check
 METHODS = {
     "affinity": "limner.methods.affinity:Affinity",
     "anatomy": "limner.methods.anatomy:Anatomy",
+    "autoencoder": "limner.methods.autoencoder:Autoencoder",
+    "mean_teacher": "limner.methods.mean_teacher:MeanTeacher",
     "mixture": "limner.methods.mixture:Mixture",
     "sae": "limner.methods.sae:SAE",
     "supervised": "limner.methods.supervised:Supervised",
+    "translation": "limner.methods.translation:Translation",
 }
 
 

@@ -53,8 +53,10 @@ class Trainable(nn.Module):
     Options: ClassVar[type[Settings]]
     #: Whether labels teach it: only then may scores on labels choose a checkpoint or stop a run.
     supervised: ClassVar[bool] = False
-    #: Whether a voxel's prediction depends on what lies within `context` alone, so that a scan may be seen in pieces.
-    local: ClassVar[bool] = True
+    #: Whether it learns nothing of use without any labels.
+    needs_labels: ClassVar[bool] = False
+    #: Whether it learns from images that show a target and images that show none.
+    needs_both: ClassVar[bool] = False
     #: Whether what it learned lies in the world of its prior, so that no other prior can take that one's place.
     worldly: ClassVar[bool] = False
     #: Whether it tells objects apart that have no names: labels are ids of instances, and predictions are affinities.
@@ -63,6 +65,11 @@ class Trainable(nn.Module):
     def __init__(self, task: Task, options: Settings) -> None:
         super().__init__()
         self.task, self.options = task, options
+
+    @property
+    def local(self) -> bool:
+        """Whether a voxel's prediction depends on what lies within `context` alone: a scan may be seen in pieces."""
+        return True
 
     @property
     def stride(self) -> int:

@@ -48,6 +48,11 @@ class Scoring(Trainable):
         self.network = made(task.channels, task.classes, dimensions=task.dimensions, level=level)
 
     @property
+    def local(self) -> bool:
+        """Whether a scan may be seen in pieces."""
+        return self.options.network.local
+
+    @property
     def stride(self) -> int:
         """Image sizes are padded to multiples of this, in voxels."""
         return self.network.stride

@@ -11,7 +11,7 @@ from typing import cast
 
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim import Adadelta, AdamW, Optimizer
+from torch.optim import Adadelta, Adam, AdamW, Optimizer
 
 from limner.data.loader import Loaded, Loader, prefetched
 from limner.methods.method import Trainable
@@ -86,8 +86,10 @@ def fit(
 
 
 def _optimiser(player: nn.Module, stage: Stage) -> Optimizer:
-    """Return a player's optimiser: Adam with weight decay apart from the gradient, or Adadelta."""
+    """Return a player's optimiser: Adam with weight decay apart from the gradient, AMSGrad, or Adadelta."""
     learning = [parameter for parameter in player.parameters() if parameter.requires_grad]
+    if stage.optimiser == "amsgrad":
+        return Adam(learning, lr=stage.learning_rate, betas=(0.5, 0.999), weight_decay=stage.weight_decay, amsgrad=True)
     kind = AdamW if stage.optimiser == "adam" else Adadelta
     return kind(learning, lr=stage.learning_rate, weight_decay=stage.weight_decay)
 

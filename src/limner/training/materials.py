@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from limner import check
-from limner.data.cohort import Case, read_cohort, read_maps, split
+from limner.data.cohort import Case, read_cohort, read_maps, revealed, split
 from limner.data.loader import Loader
+from limner.data.sampling import patterned
 from limner.data.scan import Preparation, Scan
 from limner.data.store import Kept, Store
 from limner.data.volumes import OBJECTS, TRAINING, VALIDATION, Volumes
-from limner.methods import method_class
+from limner.methods import METHODS, method_class
 from limner.methods.method import Task, Trainable
 from limner.methods.placement import place_scan
 from limner.priors.atlas import Atlas, Placement
@@ -76,8 +78,9 @@ class Materials:
         maps = read_maps(data.maps) if data.maps else ()
         cohort = read_cohort(data.scans, labels=data.labels) if data.scans else ()
         training, validation = split(cohort, validation=data.validation, seed=recipe.seed) if cohort else ((), ())
-        if method_class(recipe.method.name).supervised and not any(case.labels for case in training):
-            raise check.labels_needed(recipe.method.name)
+        if data.labelled is not None or data.labelled_people is not None:
+            training = revealed(training, data.labelled, people=data.labelled_people, seed=data.draw)
+        _check_known(recipe.method.name, training, table=table)
         return cls(recipe, data.cache or cache, training, validation, maps, atlas, table)
 
     @property
@@ -100,7 +103,8 @@ class Materials:
 
     def preparation(self, stage: Stage) -> Preparation:
         """Return how a stage's scans are made ready."""
-        return Preparation(spacing=stage.spacing, margin=self.recipe.data.margin)
+        data = self.recipe.data
+        return Preparation(spacing=stage.spacing, margin=data.margin, region=data.region, intensity=data.intensity)
 
     def store(self, stage: Stage) -> Kept:
         """Return where a stage's scans are kept."""
@@ -120,7 +124,11 @@ class Materials:
         number = self.recipe.stages.index(stage)
         seed = int(np.random.SeedSequence([self.recipe.seed, number]).generate_state(1)[0])
         options = {"batch": stage.batch, "crop": stage.crop, "seed": seed, "process": process} | options
-        return Loader(self.store(stage), self.cases(stage), stride=stride, **options)
+        cases, variation = self.cases(stage), self.recipe.data.variation if stage.data == "scans" else None
+        if stage.apart == "present" or stage.labelled:
+            apart, labelled = stage.apart == "present", stage.labelled if options["batch"] == stage.batch else 0
+            options["batch"] = patterned(cases, batch=options["batch"], apart=apart, labelled=labelled)
+        return Loader(self.store(stage), cases, stride=stride, variation=variation, **options)
 
     def cases(self, stage: Stage) -> tuple[Case, ...]:
         """Return what a stage learns from."""
@@ -131,7 +139,9 @@ class Materials:
         stages = {(stage.spacing, stage.data): stage for stage in self.recipe.stages}
         for stage in stages.values():
             others = () if stage.data == "maps" else self.examined
-            yield from ((self.store(stage), case) for case in dict.fromkeys((*self.cases(stage), *others)))
+            cases = dict.fromkeys((*self.cases(stage), *others))
+            # Slices of stacks are read as they are.
+            yield from ((self.store(stage), case) for case in cases if case.slice is None)
 
     def _place(self, scan: Scan) -> Placement:
         """Return where a scan lies in the prior."""
@@ -147,3 +157,23 @@ class Materials:
 def _instances(recipe: Recipe) -> bool:
     """Tell whether a recipe's method tells objects apart that have no names."""
     return bool(getattr(method_class(recipe.method.name), "instances", False))
+
+
+def _check_known(name: str, training: Sequence[Case], *, table: LabelTable) -> None:
+    """Refuse scans of which too little is known for a method to learn from.
+
+    Raises:
+        InputError: for scans without labels, or with targets always or never there, where that is needed.
+    """
+    kind = method_class(name)
+    if training:
+        check.targets_agree(len(training[0].present), table.structures[1:])
+    if kind.needs_labels and not any(case.labels for case in training):
+        raise check.labels_needed(name)
+    if kind.needs_both:
+        shows = sum(1 in case.present for case in training)
+        absent = sum(bool(case.present) and not any(case.present) for case in training)
+        others = [other for other in METHODS if not getattr(method_class(other), "needs_both", False)]
+        check.absences((shows, absent), name, others=others)
+        if not any(case.labels for case in training):
+            warnings.warn(check.learns_unsupervised(name), stacklevel=3)

@@ -55,7 +55,9 @@ def check_memory(materials: Materials, device: torch.device, *, processes: int) 
         method = materials.method(stage)
         shape = _largest(materials, stage, stride=method.stride)
         sides = [min(SIDE[len(shape)], size) for size in shape] if method.local else shape
-        piece = materials.loader(stage, stride=method.stride, batch=1, crop=sides).batch(0)
+        # A scan; or one that shows a target and one that does not, where both are needed.
+        few = 2 if stage.apart == "present" and stage.labelled < stage.batch else 1
+        piece = materials.loader(stage, stride=method.stride, batch=few, crop=sides).batch(0)
         each = bytes_per_voxel(method, piece) * stage.batch
         if each * math.prod(shape) > free:
             crop = _fitting(free / each, shape, stride=method.stride)

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from limner import check
 from limner.config import Settings, UserPath, absolute, checked, load
+from limner.data.scan import Intensity
+from limner.data.variation import Variation
 from limner.data.volumes import Piece
 from limner.methods import METHODS, method_class
 
@@ -38,6 +40,12 @@ class DataSettings(Settings):
         validation: share of the people kept out of training, where the scans' table has no split.
         margin: voxels kept around the brain.
         cache: folder for the prepared scans [default: inside the run].
+        region: what counts where there is no mask: what differs from the background ("found"), or the "whole" image.
+        intensity: of mean 0 and sd 1 ("standardised"), a fifth of that within -1 and 1 ("bounded"), or as "kept".
+        labelled: share of the labels in training that are used, of whole people; all without it.
+        labelled_people: how many people's labels are used, instead of a share.
+        draw: seed of whose labels are used.
+        variation: how scans in training are varied at random; not at all without it.
     """
 
     scans: UserPath | None = None
@@ -49,6 +57,12 @@ class DataSettings(Settings):
     validation: Share = 0.0
     margin: Annotated[int, Field(ge=0)] = 3
     cache: UserPath | None = None
+    region: Literal["found", "whole"] = "found"
+    intensity: Intensity = "standardised"
+    labelled: Annotated[float, Field(gt=0, le=1)] | None = None
+    labelled_people: Count | None = None
+    draw: Annotated[int, Field(ge=0)] = 0
+    variation: Variation | None = None
 
 
 class MethodSettings(Settings):
@@ -73,12 +87,14 @@ class Stage(Settings):
         minutes: after which it ends if its steps are not done; the learning rate then follows whichever ends first. A
             run with minutes is not the same, bit for bit, if it is stopped and resumed.
         batch: scans or crops a step, on each device.
+        apart: "present" if half of each batch shows no target and the other half does.
+        labelled: how many of each batch have labels, at least; the others are drawn from all.
         accumulate: batches averaged into one step.
         crop: voxels along each axis, a random piece of the scan; the whole scan without it.
         spacing: voxel size, mm, to work at; the scans' own without it.
-        optimiser: "adam" or "adadelta".
+        optimiser: "adam", "amsgrad" (betas 0.5 and 0.999, as adversaries are trained) or "adadelta".
         learning_rate: of the optimiser; Adadelta's own is 1.
-        weight_decay: decoupled from the gradient (AdamW).
+        weight_decay: decoupled from the gradient (AdamW); in it for amsgrad, as published.
         clip: largest norm of a player's gradient.
         schedule: how the learning rate goes on: constant, or down to 0 along half a cosine.
         options: of the method, in this stage.
@@ -94,10 +110,12 @@ class Stage(Settings):
     steps: Count
     minutes: Annotated[float, Field(gt=0)] | None = None
     batch: Count = 1
+    apart: Literal["nothing", "present"] = "nothing"
+    labelled: Annotated[int, Field(ge=0)] = 0
     accumulate: Count = 1
     crop: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
     spacing: Annotated[float, Field(gt=0)] | None = None
-    optimiser: Literal["adam", "adadelta"] = "adam"
+    optimiser: Literal["adam", "amsgrad", "adadelta"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -143,8 +161,11 @@ class Recipe(Settings):
         """Refuse stages without order."""
         names = [stage.name for stage in self.stages]
         check.stage_names(names)
+        if self.prior is not None and self.data.variation is not None:
+            raise check.variation_alone(self.prior)
         for stage in self.stages:
             check.stage_data(stage.name, stage.data, given=getattr(self.data, stage.data))
+            check.labelled_fit(stage.name, stage.labelled, batch=stage.batch)
         for index, stage in enumerate(self.stages):
             if stage.start is not None:
                 check.stage_start(stage.name, stage.start, earlier=names[:index])

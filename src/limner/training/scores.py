@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from limner.methods.affinity import Affinity, edges_of
 from limner.methods.method import Trainable
 from limner.space.labels import BACKGROUND, REST
 from limner.training.processes import summed
+
+#: Slices that are looked at together.
+TOGETHER = 50
 
 
 def mean_dice(
@@ -36,9 +39,13 @@ def mean_dice(
     """
     method.eval()
     totals = np.zeros((2, len(structures)))
-    for case in cases[fabric.global_rank :: fabric.world_size]:
-        overlaps = _overlaps(method, loader, case=case, classes=len(structures), fabric=fabric)
-        totals += np.nan_to_num(overlaps), np.isfinite(overlaps)
+    mine = cases[fabric.global_rank :: fabric.world_size]
+    # Slices of stacks are small, and thousands.
+    together = TOGETHER if all(case.slice is not None for case in mine) else 1
+    for begin in range(0, len(mine), together):
+        some = mine[begin : begin + together]
+        for overlaps in _overlaps(method, loader, cases=some, classes=len(structures), fabric=fabric):
+            totals += np.nan_to_num(overlaps), np.isfinite(overlaps)
     method.train()
     total, count = summed(torch.from_numpy(totals).to(fabric.device), fabric).cpu().numpy()
     return {
@@ -95,12 +102,14 @@ def cut_edges(
     }
 
 
-def _overlaps(method: Trainable, loader: Loader, *, case: Case, classes: int, fabric: Fabric) -> np.ndarray:
-    """Return the Dice of each class on a whole scan, (K,); nan where neither labels nor method show it."""
-    batch, prior = loader.whole(case)
+def _overlaps(
+    method: Trainable, loader: Loader, *, cases: Sequence[Case], classes: int, fabric: Fabric
+) -> Iterator[np.ndarray]:
+    """Yield the Dice of each class on each of some whole scans, (K,); nan where neither labels nor method show it."""
+    batch, prior = loader.whole(*cases)
     on_device, prior = batch.to(fabric.device), prior.to(fabric.device) if prior else None
     with torch.no_grad(), fabric.autocast():
         prediction = method.predict(on_device.image, prior, mask=on_device.mask)
-    found, true = method.segment(prediction)[0], batch.labels[0].numpy()
-    known = true != IGNORE
-    return dice(contingency(found[known], true[known], ids=range(classes)))
+    for found, true in zip(method.segment(prediction), batch.labels.numpy(), strict=True):
+        known = true != IGNORE
+        yield dice(contingency(found[known], true[known], ids=range(classes)))

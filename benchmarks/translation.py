@@ -1,0 +1,193 @@
+"""Translation and its rivals: studies within a time, and how long a step takes beside one written as published.
+
+    python benchmarks/translation.py study recipes/translation/digits-hard.toml --out DIR [--workers 12] [--seconds 200]
+    python benchmarks/translation.py tables DIR
+    python benchmarks/translation.py steps
+
+A study within a time first measures how fast translation's steps are while as many run as there will be, and sets the
+steps of all cells by that, so that all have equally many and the slowest ends in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from limner.cluster import Outcome, Processes, Progress
+from limner.methods import method_class
+from limner.methods.method import Task
+from limner.study import load_study, run_study
+from limner.study.cells import StudyRecipe, cells
+from limner.training.materials import Materials
+
+
+class Told(Progress):
+    """Prints a line for each cell."""
+
+    def finished(self, outcome: Outcome) -> None:
+        print(f"{time.strftime('%X')} {outcome.name}: {outcome.error or f'{outcome.seconds} s'}", flush=True)
+
+
+def step_seconds(study: StudyRecipe, name: str, out: str, *, seed: int, timed: int) -> float:
+    """Return how long a step of a row's training takes here, over so many after half as many."""
+    recipe = study.run(name, study.amounts[0], seed=seed)
+    materials, stage = Materials.of(recipe, cache=Path(out) / "cache"), recipe.stages[0]
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() and recipe.device != "cpu" else "cpu")
+    method = materials.method(stage).to(device)
+    loader = materials.loader(stage, stride=method.stride)
+    learning = {key: torch.optim.Adam(player.parameters()) for key, player in method.players().items()}
+    began = 0.0
+    for step in range(timed + timed // 2):
+        if step == timed // 2:
+            began = time.perf_counter()
+        batch = loader.batch(step)[0].to(device)
+        for player, terms in method.losses(batch, None):
+            total = torch.stack(list(terms.values())).sum()
+            total.backward()
+            total.item()
+            learning[player].step()
+            method.zero_grad()
+        method.after_step()
+    return (time.perf_counter() - began) / timed
+
+
+def _timed(arguments: tuple[dict[str, Any], str, str, int, int]) -> float:
+    values, name, out, seed, timed = arguments
+    return step_seconds(StudyRecipe.model_validate(values), name, out, seed=seed, timed=timed)
+
+
+def steps_within(study: StudyRecipe, out: Path, *, seconds: float, workers: int, timed: int) -> int:
+    """Return how many steps every cell can have so that all end in time, measured with all workers at work.
+
+    The cells' times add up: whoever has a short one makes room for another.
+    """
+    values = study.model_dump(mode="json")
+    names = [name for _ in range(study.seeds) for name in study.methods]
+    jobs = [(values, name, str(out), number, timed) for number, name in enumerate(names)][
+        : max(workers, len(study.methods))
+    ]
+    with get_context("spawn").Pool(workers) as pool:
+        each = pool.map(_timed, jobs, chunksize=1)
+    found: dict[str, list[float]] = {}
+    for (_, name, *_), one in zip(jobs, each, strict=True):
+        found.setdefault(name, []).append(one)
+    rates = {name: max(times) for name, times in found.items()}
+    slowest = max(rates.values())
+    total = sum(rates.get(cell.row, slowest) for cell in cells(study))
+    longest = max(slowest, total / workers)
+    print(
+        f"seconds a step with {workers} at work: {json.dumps(rates)}; at most {longest:.3f} a step of all", flush=True
+    )
+    return max(1, int(seconds / longest))
+
+
+def study(options: argparse.Namespace) -> None:
+    """Run a study, within a time if one is given."""
+    recipe, out = load_study(Path(options.recipe), overrides=options.set), Path(options.out)
+    if options.seconds and not (out / "study.toml").exists():
+        count = steps_within(recipe, out, seconds=0.8 * options.seconds, workers=options.workers, timed=options.timed)
+        count = min(count, options.most)
+        every = max(1, count // 10)
+        settings = [f"recipe.stages.0.steps={count}", f"recipe.stages.0.evaluate_every={every}"]
+        # What was measured may not hold: nothing goes on for longer than this, whatever its steps.
+        settings += [f"recipe.stages.0.minutes={options.seconds / 60}", "recipe.stages.0.checkpoint_every=1000000"]
+        recipe = load_study(Path(options.recipe), overrides=[*options.set, *settings])
+        print(f"{count} steps each", flush=True)
+    executor = Processes(options.workers) if options.workers > 1 else None
+    run_study(recipe, out, executor=executor, progress=Told())
+    print((out / "table.md").read_text())
+
+
+def tables(options: argparse.Namespace) -> None:
+    """Write the tables of a study that was stopped."""
+    from limner.config import load
+    from limner.study.tables import write_tables
+
+    out = Path(options.out)
+    write_tables(load(out / "study.toml", StudyRecipe), out)
+    print((out / "table.md").read_text() if (out / "table.md").exists() else "no cell is done")
+
+
+def steps(options: argparse.Namespace) -> None:
+    """Time a whole step at 48x48 beside the same step written as published, in this process."""
+    from methods.published_step import optimisers, slow_step, with_norm_at_each_call
+
+    torch.set_num_threads(1)
+    kind = method_class("translation")
+    print("| bottleneck | batch | step, s | as published, s | ratio |\n|---|---|---|---|---|")
+    for width in options.widths:
+        features = tuple(width // 2**level for level in (4, 3, 2, 1, 0))
+        judges = {"features": (width // 4, width // 2, width)}
+        made = [kind(Task(1, 2, 2), kind.Options(codec={"features": features}, discriminators=judges)) for _ in "ab"]
+        image = torch.rand(options.batch, 1, 48, 48)
+        half = options.batch // 2
+        labels = (image[:half, 0] > 0.9).long()
+        with_norm_at_each_call(made[1])
+        networks = optimisers(made[1])
+        mine = {key: torch.optim.Adam(one.parameters(), 1e-3, amsgrad=True) for key, one in made[0].players().items()}
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(options.repeats):  # in turns, so that what else the machine does falls on both
+            began = time.process_time()
+            _step(made[0], mine, image, labels)
+            middle = time.process_time()
+            slow_step(made[1], networks, (image[:half], image[half:]), labels)
+            times[0].append(middle - began)
+            times[1].append(time.process_time() - middle)
+        fast, slow = (sorted(one)[len(one) // 2] for one in times)
+        print(
+            f"| {width} | {half} + {options.batch - half} | {fast:.3f} | {slow:.3f} | {slow / fast:.2f} |", flush=True
+        )
+
+
+def _step(method: Any, learning: dict[str, Any], image: torch.Tensor, labels: torch.Tensor) -> None:
+    from limner.data.batch import IGNORE, Batch
+
+    count, half = len(image), len(labels)
+    whole = torch.full((count, *image.shape[2:]), IGNORE)
+    whole[:half] = labels
+    present = (torch.arange(count) < half).long()[:, None]
+    mask = torch.ones_like(whole, dtype=torch.bool)
+    batch = Batch(image, whole, present, mask, torch.eye(3).repeat(count, 1, 1), tuple(map(str, range(count))))
+    for player, terms in method.losses(batch, None):
+        torch.stack(list(terms.values())).sum().backward()
+        learning[player].step()
+        method.zero_grad()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("study")
+    one.add_argument("recipe")
+    one.add_argument("--out", required=True)
+    one.add_argument("--workers", type=int, default=1)
+    one.add_argument("--seconds", type=float)
+    one.add_argument("--most", type=int, default=20_000, help="steps")
+    one.add_argument("--timed", type=int, default=24, help="steps that are timed first")
+    one.add_argument("--set", action="append", default=[])
+    one.set_defaults(do=study)
+    three = commands.add_parser("tables")
+    three.add_argument("out")
+    three.set_defaults(do=tables)
+    two = commands.add_parser("steps")
+    two.add_argument("--widths", type=int, nargs="+", default=[64, 128])
+    two.add_argument("--batch", type=int, default=20)
+    two.add_argument("--repeats", type=int, default=5)
+    two.set_defaults(do=steps)
+    options = parser.parse_args()
+    options.do(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Mean teacher: a network learns to agree with the moving average of itself on images that nobody labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from limner.config import Settings, checked
+from limner.data.batch import Batch
+from limner.methods import method_class
+from limner.methods.method import Task, Trainable
+from limner.methods.presence import labelled, marked, without
+from limner.priors.prior import PlacedPrior
+
+
+class MeanTeacherOptions(Settings):
+    """What a recipe may say about a mean teacher.
+
+    Args:
+        student: the method that learns; its first player is who agrees.
+        options: of the student.
+        consistency: weight of the agreement.
+        decay: of the teacher's moving average.
+    """
+
+    student: str = "supervised"
+    options: dict[str, Any] = Field(
+        default_factory=lambda: {"network": {"kind": "codec"}, "objective": "batch dice"},
+    )
+    consistency: Annotated[float, Field(ge=0)] = 0.01
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+
+
+class MeanTeacher(Trainable):
+    """Any trainable method as the student of a teacher that is the moving average of its weights.
+
+    Its three published variants differ in the student's codec: normalisation, dropout, or both.
+
+    Source: Tarvainen and Valpola 2017, as in Vorontsov et al. 2022: a teacher that begins apart, a decay that never
+    changes, the squared difference on unlabelled images that show a target; unlike the public code, the teacher follows
+    in training alone, and scores of normalisation in batches are averaged too.
+    """
+
+    Options = MeanTeacherOptions
+    options: MeanTeacherOptions
+    supervised = needs_labels = True
+
+    def __init__(self, task: Task, options: Settings) -> None:
+        super().__init__(task, options)
+        kind = method_class(self.options.student)
+        chosen = checked(self.options.options, kind.Options, source="recipe", under="method.options.options")
+        self.student: Trainable = kind(task, chosen)
+        self.teacher: Trainable = kind(task, chosen).requires_grad_(False)  # noqa: FBT003 -- torch's own form
+
+    @property
+    def local(self) -> bool:
+        """Whether a scan may be seen in pieces."""
+        return self.student.local
+
+    @property
+    def stride(self) -> int:
+        """Image sizes are padded to multiples of this, in voxels."""
+        return self.student.stride
+
+    @property
+    def context(self) -> int:
+        """Voxels around a voxel, on each side, that its prediction depends on."""
+        return self.student.context
+
+    def players(self) -> Mapping[str, nn.Module]:
+        """Return the student's."""
+        return self.student.players()
+
+    def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the student's own losses, the first of them with how far it is from its teacher."""
+        turns = self.student.losses(batch, prior)
+        player, terms = next(turns)
+        yield player, terms | {"consistency": self.options.consistency * self._apart(batch, prior)}
+        yield from turns
+
+    def _apart(self, batch: Batch, prior: PlacedPrior | None) -> Tensor:
+        """Return the mean squared difference of student and teacher, over images without labels not marked absent."""
+        found = self.student.predict(batch.image, prior, mask=batch.mask)
+        with torch.no_grad():
+            expected = self.teacher.predict(batch.image, prior, mask=batch.mask)
+        gaps = (found - expected).square().mean(1)[:, None].flatten(1)
+        inside = batch.mask.flatten(1).to(gaps)
+        each = (gaps * inside).sum(1) / inside.sum(1).clamp_min(1)
+        unlabelled = ~labelled(batch).flatten(1).any(1) & ~without(marked(batch, self.task.classes - 1))
+        return (each * unlabelled).sum() / unlabelled.sum().clamp_min(1)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Let the teacher follow."""
+        self.student.after_step()
+        pairs = zip(self.teacher.state_dict().values(), self.student.state_dict().values(), strict=True)
+        for old, new in pairs:
+            if old.is_floating_point():
+                old.lerp_(new, 1 - self.options.decay)
+            else:
+                old.copy_(new)
+
+    def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:
+        """Return (B, K, *S) float32 probabilities by the student."""
+        return self.student.predict(image, prior, mask=mask)

@@ -1,0 +1,131 @@
+"""A study from its recipe to its tables, through the command line, stopped and taken up again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from limner.check import InputError
+from limner.config import load
+from limner.data.tasks import TaskOptions, build_task
+from limner.study import StudyRecipe, load_study, run_study
+from limner.study.cells import cells, merged
+from limner.study.tables import comparison, gap_covered, per_person
+from tiny import limner
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes" / "translation").glob("*.toml"))
+
+
+def record(row: str, *, found: list[float], amount: str = "0.1") -> dict[str, object]:
+    """A cell that found so many of 10 voxels, and nothing else, in each of two images of each person."""
+    cases = [
+        {"case": f"{person}{image}", "structure": "a", "found": both, "true": 10, "both": both}
+        for person, both in zip("xyz", found, strict=True)
+        for image in range(2)
+    ]
+    return {"row": row, "amount": amount, "seed": 0, "soft": {"a": sum(found) / 30}, "cases": cases}
+
+
+PEOPLE = {f"{person}{image}": person for person in "xyz" for image in range(2)}
+
+
+def test_dice_is_of_a_person_and_the_mean_of_seeds() -> None:
+    found = per_person([record("one", found=[10, 5, 0]), record("one", found=[10, 10, 0])], people=PEOPLE)
+    assert found == pytest.approx({"x": 1.0, "y": (2 / 3 + 1) / 2, "z": 0.0})
+
+
+def test_rows_are_compared_over_people() -> None:
+    against = comparison([record("two", found=[10, 10, 10])], [record("one", found=[5, 5, 5])], people=PEOPLE)
+    assert against.difference.cases == 3
+    assert against.difference.mean == pytest.approx(1 / 3)
+    assert against.difference.low == pytest.approx(1 / 3)
+
+
+def test_the_gap_is_between_few_labels_and_all() -> None:
+    few, every = record("one", found=[3, 3, 3]), record("one", found=[9, 9, 9], amount="1")
+    assert gap_covered([0.6], [few], found=[few, every], row="one") == "50%"
+    assert gap_covered([0.6], [few], found=[few], row="one") == ""
+
+
+def test_options_of_an_amount_replace_others() -> None:
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_can_be_begun(path: Path) -> None:
+    study = load_study(path)
+    names = [cell.name for cell in cells(study)]
+    assert len(set(names)) == len(names) == len(study.methods) * study.seeds * len(study.amounts)
+
+
+def test_methods_are_compared_on_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = limner("task", "digits-smoke", "-o", "smoke", "--pairs", 40, "--validation", 4, "--test", 6, at=tmp_path)
+    assert made.returncode == 0, made.stderr
+    text = (ROOT / "recipes/translation/smoke.toml").read_text().replace("steps = 30", "steps = 2")
+    text = text.replace("evaluate_every = 15", "evaluate_every = 1").replace("[8, 16, 32, 64]", "[4, 4, 8, 8]")
+    (tmp_path / "study.toml").write_text(text)
+    done = limner("study", "study.toml", "-o", "out", at=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "out/table.md").read_text()
+    rows = ("supervised", "autoencoder", "mean teacher", "translation")
+    assert "## Labels: 0.1 (4 images)" in table
+    assert all(f"| {row} | 1 |" in table for row in rows)
+    with (tmp_path / "out/cells.csv").open() as file:
+        assert [row["row"] for row in csv.DictReader(file)] == [
+            "autoencoder",
+            "mean teacher",
+            "supervised",
+            "translation",
+        ]
+    tested = json.loads((tmp_path / "out/cells/translation-0.1-seed-0/test.json").read_text())
+    assert len(tested["cases"]) == 6
+    assert tested["removal"] > 0
+    assert (tmp_path / "out/cells/translation-0.1-seed-0/pictures.png").stat().st_size > 1000
+    lines = (tmp_path / "out/cells/translation-0.1-seed-0/run/metrics.jsonl").read_text()
+    assert "adversarial" in lines
+    (tmp_path / "out/cells/translation-0.1-seed-0/test.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    again = run_study(load_study(Path("study.toml")), tmp_path / "out")
+    assert [outcome.known for outcome in again] == [True, True, True, False]
+    assert (tmp_path / "out/table.md").read_text() == table
+    other = load_study(Path("study.toml"), overrides=["recipe.stages.0.steps=3"])
+    with pytest.raises(InputError, match="holds a study of another recipe; expected the one in"):
+        run_study(other, tmp_path / "out")
+
+
+def test_what_no_study_is_is_refused(tmp_path: Path) -> None:
+    text = (ROOT / "recipes/translation/smoke.toml").read_text()
+    path = tmp_path / "study.toml"
+    path.write_text(text.replace('method = "translation"', 'method = "translatoin"'))
+    with pytest.raises(InputError, match="method 'translatoin' is not known"):
+        load_study(path)
+    path.write_text(text.replace("labels = [0.1]", "labels = [0.0]"))
+    with pytest.raises(InputError, match=r"sets labels\[0\] to 0\.0; expected"):
+        load_study(path)
+    path.write_text(text.replace("scales = 2", "scale = 2"))
+    with pytest.raises(InputError, match="unknown setting method.options.discriminators.scale"):
+        load_study(path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    path.write_text(text)
+    with pytest.raises(InputError, match="'.*full' exists and is no study"):
+        run_study(load(path, StudyRecipe), tmp_path / "full")
+
+
+def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = build_task("digits-smoke", tmp_path / "smoke", options=TaskOptions(pairs=10, validation=1, test=1))
+    lines = table.read_text().splitlines()
+    monkeypatch.chdir(tmp_path)
+    settings = ["recipe.stages.0.steps=1", "recipe.stages.0.evaluate_every=0"]
+    study = load_study(ROOT / "recipes/translation/smoke.toml", overrides=settings)
+    translation = study.model_copy(update={"methods": {"translation": study.methods["translation"]}})
+    table.write_text("\n".join(line for line in lines if "absent" not in line) + "\n")
+    (outcome,) = run_study(translation, tmp_path / "a")
+    assert "10 are marked with it and 0 without; expected some of each" in str(outcome.error)
+    table.write_text("\n".join([lines[0], *(line.replace("labels.npy", "") for line in lines[1:])]) + "\n")
+    outcomes = run_study(study, tmp_path / "b")
+    assert all("labels of a share of 0.1 were wanted but none of" in str(one.error) for one in outcomes)
