@@ -129,6 +129,18 @@ def test_every_recipe_runs(path: Path, tmp_path: Path) -> None:
     assert model.name == load_recipe(path).method.name
 
 
+def test_what_maps_alone_taught_labels_scans_in_their_own_voxels(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    (tmp_path / "maps").mkdir()
+    save_volume(labels(), tmp_path / "maps" / "one.nii.gz")
+    path = next(path for path in RECIPES if path.stem == "anatomy")
+    overrides = [f"prior={tmp_path / 'prior'}", f"data.maps={tmp_path / 'maps'}", "data.scans=", "stages.scans="]
+    small = ["method.options.shape.shape=[16, 16, 16]", "stages.shape.steps=1", "stages.shape.spacing=4"]
+    model = load_model(train(load_recipe(path, overrides=[*overrides, *small]), tmp_path / "run", progress=False))
+    assert model.preparation.spacing is None
+    assert model.provenance["maps"] == 1
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_says_what_it_is_for(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
