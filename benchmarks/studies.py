@@ -21,7 +21,7 @@ from limner.methods.anatomy import Anatomy
 from limner.methods.storage import load_model
 from limner.training.materials import Materials
 from limner.training.recipe import Recipe, load_recipe
-from limner.training.run import train
+from limner.training.run import METRICS, train
 
 #: Priors by their names in brains.py, and in the tables.
 WORLDS = {"good affine": "16 maps, affine, 1 mm", "shipped": "16 maps that bend, 1.5 mm"}
@@ -151,7 +151,7 @@ def fill(run: Path, method: Anatomy, loader: Loader, *, steps: int) -> None:
             "rows": shapes.rows(method, loaded, own=own, other=other),
             "open": shapes.left_open(method, loaded, own=own),
             "numbers": shapes.numbers_used(codes),
-            "trained": learned.seconds(run) if run.exists() else 0,
+            "trained": learned.seconds(run) if (run / METRICS).exists() else 0,
             "steps": steps,
             "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU",
         }
