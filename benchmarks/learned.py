@@ -101,7 +101,7 @@ class Run:
 
     def options(self) -> list[str]:
         """Return what its recipe says otherwise than the file."""
-        cohort = _table(self.taught, self.work / f"{self.folder.name}.csv")
+        cohort = table(self.taught, self.work / f"{self.folder.name}.csv")
         folders = (f"data.scans={cohort}", f"data.cache={self.work / 'scans'}", f"prior={self.prior.absolute()}")
         return [*folders, *ROWS[self.title].changes]
 
@@ -109,7 +109,7 @@ class Run:
         """Train and score, or go on with it."""
         if not self.stored.exists():
             seconds = _trained(self)
-            cases = _labelled(self.folder, _table(self.labelled, self.work / f"{self.folder.name}-labelled.csv"))
+            cases = _labelled(self.folder, table(self.labelled, self.work / f"{self.folder.name}-labelled.csv"))
             content = {case: {"rows": rows, "seconds": seconds} for case, rows in cases.items()}
             self.stored.write_text(json.dumps(content))
 
@@ -125,14 +125,14 @@ def runs(title: str, people: People, *, prior: Path, work: Path) -> list[Run]:
 
 def prepare(prior: Path, person: str, *, people: People, work: Path) -> None:
     """Place one person's scan and keep what the rows learn from, so that many runs need not do it."""
-    cohort = _table({person: people[person]}, work / f"prepared-{prior.name}-{person}.csv")
+    cohort = table({person: people[person]}, work / f"prepared-{prior.name}-{person}.csv")
     changes = [f"data.scans={cohort}", f"data.cache={work / 'scans'}", f"prior={prior.absolute()}"]
     recipe = load_recipe(RECIPES / "sae.toml", overrides=changes)
     for store, case in Materials.of(recipe, cache=work / "scans").unprepared():
         store.prepared(case)
 
 
-def _table(people: People, path: Path) -> Path:
+def table(people: People, path: Path) -> Path:
     """Write the scans' table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -150,10 +150,10 @@ def _trained(run: Run) -> float:
     options = [part for change in run.options() for part in ("--set", change)]
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
     sys.stderr.write(f"{run.folder.name}: {time.perf_counter() - began:.0f} s\n")
-    return _seconds(run.folder)
+    return seconds(run.folder)
 
 
-def _seconds(folder: Path) -> float:
+def seconds(folder: Path) -> float:
     """Return the seconds that a run's steps took."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return sum(

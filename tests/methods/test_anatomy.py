@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from contracts.heads import ANATOMY, PUBLISHED, VARIANTS, Variant, agreement, lost, made, seen, stepped
-from limner.check import InputError
+from contracts.heads import ANATOMY, PUBLISHED, SHAPE, VARIANTS, Variant, agreement, lost, made, seen, stepped
+from limner.check import InputError, InputWarning
 from limner.data.augmentation import Deformation
 from limner.data.batch import IGNORE, Batch
 from limner.methods.anatomy import Anatomy
@@ -113,6 +114,16 @@ class TestShape:
             location = prior.log_probability().movedim(1, -1)[batch.mask]
             right.append(float(((scores + location).argmax(1) == batch.labels[batch.mask]).float().mean()))
         assert right[0] > right[1] + 0.03
+
+    def test_fewer_slices_than_numbers_in_a_code_are_told(self) -> None:
+        sliced = {"shape": SHAPE | {"slices": "coronal", "latent": 40}}
+        with pytest.warns(InputWarning, match="40 numbers in a code but 32 slices"):
+            anatomy(learns="shape", **sliced).look_over(2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            anatomy(learns="shape", **sliced).look_over(3)
+            anatomy(learns="scans", **sliced).look_over(1)
+            anatomy(learns="shape").look_over(1)
 
 
 class TestScans:

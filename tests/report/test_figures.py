@@ -171,6 +171,15 @@ def test_each_layer_shows_its_own() -> None:
     assert re.fullmatch(r"axial, z \d+ mm, uncertainty", uncertainty.attrib["aria-label"])
 
 
+def test_errors_are_where_labels_and_reference_differ_in_structure() -> None:
+    field = field_of(with_reference(head()), TABLE)
+    np.testing.assert_array_equal(field.errors > 0, field.labels != field.reference)
+    shown = ET.fromstring(picture(cut(AXIAL, LEFT, field=field), "errors", table=TABLE, key="k"))
+    assert shown.find("g[@class='shapes']") is None
+    assert len(shown.findall("image")) == 1
+    assert field_of(head(), TABLE).errors is None
+
+
 def test_labels_are_shown_without_a_scan() -> None:
     field = field_of(replace(head(), image=None), TABLE)
     svg = ET.fromstring(picture(cut(AXIAL, LEFT, field=field), "labels", table=TABLE, key="k"))

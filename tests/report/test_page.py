@@ -70,13 +70,13 @@ def test_a_scan_is_shown_in_three_planes(tmp_path: Path) -> None:
 
 def test_uncertainty_and_reference_get_rows_and_switches_of_their_own(tmp_path: Path) -> None:
     page = written(tmp_path / "report.html", scored())
-    assert [page.count("div", layer) for layer in ("labels", "reference", "uncertainty")] == [3, 3, 3]
+    assert [page.count("div", layer) for layer in ("labels", "reference", "uncertainty", "errors")] == [3, 3, 3, 3]
     switches = {attributes["id"] for tag, attributes in page.elements if tag == "input" and "id" in attributes}
-    assert switches == {"areas", "outlines", "reference", "uncertainty"}
+    assert switches == {"areas", "outlines", "reference", "uncertainty", "errors"}
     assert "1 nat and more" in page.text
     plain = written(tmp_path / "report.html", replace(head(), uncertainty=None))
     assert "nat and more" not in plain.text
-    assert not {"reference", "uncertainty"} & {attributes.get("id") for _, attributes in plain.elements}
+    assert not {"reference", "uncertainty", "errors"} & {attributes.get("id") for _, attributes in plain.elements}
 
 
 def test_the_switches_are_known_to_the_style(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_big_slices_are_thinned_out() -> None:
     grid = Grid((1281, 40, 10), np.diag([-0.5, -0.5, -2, 1]))
     labels = np.zeros(grid.shape, np.int32)
     labels[-4:] = 1
-    cut = Slice(Field(grid, None, labels, None, None), AXIAL, 5)
+    cut = Slice(Field(grid, None, labels, None, None, None), AXIAL, 5)
     assert cut.step == 4
     assert cut.pixels(labels).shape == (10, 321)
     assert cut.pixels(labels)[:, -1].all()

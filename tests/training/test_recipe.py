@@ -69,7 +69,7 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.crop=[16]", "sets stages[1].crop to [16]; expected at least 2 values"),
         (
             "stages.fine.stesp=1",
-            "has the unknown setting stages[1].stesp; expected one of name, data, steps, minutes, batch",
+            "has the unknown setting stages[1].stesp; expected one of name, data, steps, minutes",
         ),
         ("precision=16", "sets precision to 16; expected 'auto', '32' or 'bf16'"),
         ("device=gpu", "sets device to 'gpu'; expected 'auto', 'cpu' or 'cuda'"),
@@ -82,11 +82,11 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.data=heads", "sets stages[1].data to 'heads'; expected 'scans', 'maps' or 'volumes'"),
         (
             "method.name=superviced",
-            "method 'superviced' is not known; expected one of affinity, anatomy, mixture, sae, supervised: did",
+            "method 'superviced' is not known; expected one of affinity, anatomy, autoencoder, mean_teacher, mixture, sae, ",
         ),
         (
             "method.name=mixture",
-            "method 'mixture' has nothing to train; expected one of affinity, anatomy, sae, supervised",
+            "method 'mixture' has nothing to train; expected one of affinity, anatomy, autoencoder, mean_teacher, sae, ",
         ),
         ("method.options.zzz=1", "has the unknown setting method.options.zzz; expected one of"),
         ("stages.fine.options.zzz=1", "has the unknown setting stages[1].options.zzz; expected one of"),
@@ -155,6 +155,18 @@ def test_every_recipe_runs(path: Path, tmp_path: Path) -> None:
         overrides += ["method.options.shape.shape=[32, 32, 32]", "method.options.shape.latent=8"]
     model = load_model(train(load_recipe(path, overrides=overrides), tmp_path / "run", progress=False))
     assert model.name == load_recipe(path).method.name
+
+
+def test_what_maps_alone_taught_labels_scans_in_their_own_voxels(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    (tmp_path / "maps").mkdir()
+    save_volume(labels(), tmp_path / "maps" / "one.nii.gz")
+    path = next(path for path in RECIPES if path.stem == "anatomy")
+    overrides = [f"prior={tmp_path / 'prior'}", f"data.maps={tmp_path / 'maps'}", "data.scans=", "stages.scans="]
+    small = ["method.options.shape.shape=[16, 16, 16]", "stages.shape.steps=1", "stages.shape.spacing=4"]
+    model = load_model(train(load_recipe(path, overrides=[*overrides, *small]), tmp_path / "run", progress=False))
+    assert model.preparation.spacing is None
+    assert model.provenance["maps"] == 1
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -172,3 +172,11 @@ def lattice_divides(shape: Sequence[int], stride: int) -> None:
             f"the shape model's lattice has {wrong[0]} voxels along an axis but its networks divide it by {stride}; "
             f"expected a multiple of {stride}: change method.options.shape.shape, or give fewer features"
         )
+
+
+def latent_exceeds(latent: int, slices: int) -> str:
+    """Word a shape model with more numbers in a code than slices to learn them from."""
+    return (
+        f"the shape model has {latent} numbers in a code but {slices} slices to learn them from; expected fewer "
+        "numbers than slices: give more maps, or lower method.options.shape.latent"
+    )

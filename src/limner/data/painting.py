@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from limner.space import LabelTable, Volume
+from limner.space import Box, LabelTable, Volume
 from limner.space.labels import REST
 
 #: Spread of a tissue's intensities, where neighbouring tissues' means are 1 apart.
@@ -37,7 +38,11 @@ def painted(labels: Volume, table: LabelTable, *, name: str = "label map") -> Vo
     classes, tissues = table.structure_of[rows], table.tissue_of[rows]
     whole = len(table.structures) - (table.structures[-1] == REST)
     structures = (classes > 0) & (classes < whole)
-    near = ndimage.distance_transform_edt(~structures, sampling=labels.grid.voxel_sizes) <= NEAR
+    sizes = labels.grid.voxel_sizes
+    # Distances are asked for in the box that they can be near in, not in the whole head.
+    box = Box.around(structures).grown(math.ceil(NEAR / min(sizes))).clipped(structures.shape).slices
+    near = np.zeros_like(structures)
+    near[box] = ndimage.distance_transform_edt(~structures[box], sampling=sizes) <= NEAR
     noise = np.random.default_rng(0).normal(0, NOISE, tissues.shape)
     # Never negative: intensities that are have no gain, and are placed otherwise.
     values = np.where((classes > 0) & near, (4 + tissues + noise).clip(min=1), 0)

@@ -34,7 +34,7 @@ def collected(samples: Iterable[Tensor], *, identified: Callable[[Array], Array]
     """Return what samples say together; nothing if there are none.
 
     Args:
-        samples: probabilities (K, *N), one at a time.
+        samples: probabilities (K, *N), one at a time, on any device.
         identified: returns the id of each voxel given its class, (*N) to (*N).
         voxel: volume of one, mm3.
 
@@ -44,7 +44,7 @@ def collected(samples: Iterable[Tensor], *, identified: Callable[[Array], Array]
     """
     labels, total, own = [], torch.zeros(()), torch.zeros(())
     for sample in samples:
-        labels.append(identified(sample.argmax(0).numpy()))
+        labels.append(identified(sample.argmax(0).cpu().numpy()))
         total, own = total + sample, own + entropy(sample)
     if not labels:
         return None

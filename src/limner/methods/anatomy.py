@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -204,6 +205,12 @@ class Anatomy(Trainable):
     def adapting(self) -> AnatomyOptions:
         """Return the options with which it goes on learning from scans without labels."""
         return self.options.model_copy(update={"learns": "scans"})
+
+    def look_over(self, cases: int) -> None:
+        """Warn if there are fewer slices than numbers in a code; volumes are few, and are moved and bent for it."""
+        slices = cases * self.shape.codes
+        if self.options.learns == "shape" and self.shape.axis is not None and self.options.shape.latent > slices:
+            warnings.warn(check.latent_exceeds(self.options.shape.latent, slices), check.InputWarning, stacklevel=2)
 
     def after_step(self) -> None:
         """Learn the variances about linear means, which have no gradient."""

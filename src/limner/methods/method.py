@@ -102,6 +102,9 @@ class Trainable(nn.Module):
         """Return the options with which it goes on learning from scans without labels."""
         return self.options
 
+    def look_over(self, cases: int) -> None:
+        """Warn, before anything is learned, if so many cases are too few."""
+
     def after_step(self) -> None:
         """Do what follows a step of all players, such as a teacher's moving average."""
 

@@ -190,7 +190,7 @@ class Translation(Trainable):
                 terms = self._terms(made, batch, presence=presence)
         yield MAKER, terms
         if self.watcher is not None and len(presence) > 1:
-            common, unique = made.code.values[: len(presence)].detach().split(self.watcher.parts, 1)
+            common, unique = torch.split(made.code.values[: len(presence)].detach(), list(self.watcher.parts), 1)
             yield WATCHER, {"information": -self.watcher(common, unique)}
 
     def made(self, batch: Batch, marks: Tensor, *, presence: Tensor, absence: Tensor) -> Made:

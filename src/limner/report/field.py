@@ -35,6 +35,7 @@ class Field:
         labels: (X, Y, Z) rows of the label table.
         reference: (X, Y, Z) rows of the label table.
         uncertainty: (X, Y, Z) nats.
+        errors: (X, Y, Z), 1 where labels and reference are of different structures.
     """
 
     grid: Grid
@@ -42,6 +43,7 @@ class Field:
     labels: NDArray[np.int32] | None
     reference: NDArray[np.int32] | None
     uncertainty: Array | None
+    errors: Array | None
 
     @cached_property
     def window(self) -> tuple[float, float]:
@@ -84,7 +86,12 @@ def field_of(case: CaseReport, table: LabelTable) -> Field | None:
     data: dict[str, Any] = {name: volume.data[box.slices] for name, volume in layers.items()}
     for name in {"labels", "reference"} & layers.keys():
         data[name] = table.rows(data[name], f"{name} of '{case.name}'")
-    return Field(grid.cropped(box), **{name: data.get(name) for name in given})
+    errors = None
+    if {"labels", "reference"} <= layers.keys():
+        # Left or right is no matter here: structures are what is scored.
+        labels, reference = (table.structure_of[data[name]] for name in ("labels", "reference"))
+        errors = (labels != reference).astype(np.float32)
+    return Field(grid.cropped(box), **{name: data.get(name) for name in given}, errors=errors)
 
 
 def _turned(volume: Volume) -> Volume:

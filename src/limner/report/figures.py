@@ -24,7 +24,7 @@ from limner.report.sides import paired
 from limner.report.slices import Slice
 from limner.space import Array, LabelTable
 
-Layer: TypeAlias = Literal["labels", "reference", "uncertainty"]
+Layer: TypeAlias = Literal["labels", "reference", "uncertainty", "errors"]
 
 EDGES = (("R", "L"), ("A", "P"), ("S", "I"))
 """Where each axis of a field begins and ends."""
@@ -39,7 +39,7 @@ UNCERTAINTY_LIMIT = 1.0
 
 
 def picture(cut: Slice, layer: Layer, *, table: LabelTable, key: str) -> str:
-    """Return the SVG element that shows a slice: the scan under labels or a reference, or the uncertainty.
+    """Return the SVG element that shows a slice: the scan under labels or a reference, the uncertainty, or the errors.
 
     Args:
         cut: the slice.
@@ -48,7 +48,7 @@ def picture(cut: Slice, layer: Layer, *, table: LabelTable, key: str) -> str:
         key: unique in the page for this slice; "reference" shows the image again that "labels" brings.
     """
     left, top, width, height = frame(cut)
-    rows = getattr(cut.field, layer) if layer != "uncertainty" else None
+    rows = getattr(cut.field, layer) if layer in ("labels", "reference") else None
     shapes = "" if rows is None else _shapes(cut, rows, table=table)
     return (
         f'<svg viewBox="{left:g} {top:g} {width:g} {height:g}" role="img" '
@@ -66,9 +66,9 @@ def frame(cut: Slice) -> tuple[float, float, float, float]:
 def _ground(cut: Slice, layer: Layer, *, key: str) -> str:
     """Return the image that a picture stands on; empty where there is none."""
     field = cut.field
-    if layer == "uncertainty" and field.uncertainty is not None:
-        heat = image_address(cut.pixels(field.uncertainty), colours=UNCERTAINTY_COLOURS, window=(0, UNCERTAINTY_LIMIT))
-        return _image(cut, heat)
+    heat = {"uncertainty": field.uncertainty, "errors": field.errors}.get(layer)
+    if heat is not None:
+        return _image(cut, image_address(cut.pixels(heat), colours=UNCERTAINTY_COLOURS, window=(0, UNCERTAINTY_LIMIT)))
     if field.image is None:
         return ""
     if layer == "reference":

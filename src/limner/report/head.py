@@ -26,6 +26,7 @@ SWITCHES = (
     ("outlines", "labels"),
     ("reference", "reference"),
     ("uncertainty", "uncertainty"),
+    ("errors", "errors"),
 )
 
 

@@ -79,7 +79,7 @@ def _opening(case: CaseReport, *, key: str) -> str:
 
 def _layers(field: Field) -> tuple[Layer, ...]:
     """Return what there is to show, the scan with its labels first."""
-    others: tuple[Layer, ...] = ("reference", "uncertainty")
+    others: tuple[Layer, ...] = ("reference", "uncertainty", "errors")
     return ("labels", *(layer for layer in others if getattr(field, layer) is not None))
 
 

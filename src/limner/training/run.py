@@ -244,6 +244,7 @@ def _train_stage(fabric: Fabric, materials: Materials, *, stage: Stage, folder: 
         load_weights(method, begin)
     method.to(fabric.device)
     loader = materials.loader(stage, stride=method.stride, process=(fabric.global_rank, fabric.world_size))
+    method.look_over(len(loader.cases))
     given: dict[str, Any] = {"loader": loader, "cases": materials.examined, "fabric": fabric}
     structures = materials.table.structures
     examine = partial(cut_dice, **given) if materials.volumes else partial(mean_dice, structures=structures, **given)
@@ -266,7 +267,8 @@ def _save(materials: Materials, out: Path) -> None:
         "seed": recipe.seed,
         "stages": [stage.model_dump(mode="json", exclude_none=True) for stage in recipe.stages],
     }
-    preparation = materials.preparation(stage)
+    # Maps are learned from at any size of voxels; what they taught labels scans in their own.
+    preparation = materials.preparation(stage if stage.data == "scans" else stage.model_copy(update={"spacing": None}))
     save_model(
         Model(method, recipe.method.name, materials.table, preparation, materials.prior, provenance), out / MODEL
     )
