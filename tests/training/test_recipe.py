@@ -82,11 +82,11 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.data=heads", "sets stages[1].data to 'heads'; expected 'scans', 'maps' or 'volumes'"),
         (
             "method.name=superviced",
-            "method 'superviced' is not known; expected one of affinity, anatomy, autoencoder, mean_teacher, mixture, sae, ",
+            "method 'superviced' is not known; expected one of affinity, anatomy, autoencoder, ",
         ),
         (
             "method.name=mixture",
-            "method 'mixture' has nothing to train; expected one of affinity, anatomy, autoencoder, mean_teacher, sae, ",
+            "method 'mixture' has nothing to train; expected one of affinity, anatomy, autoencoder, ",
         ),
         ("method.options.zzz=1", "has the unknown setting method.options.zzz; expected one of"),
         ("stages.fine.options.zzz=1", "has the unknown setting stages[1].options.zzz; expected one of"),

@@ -11,6 +11,7 @@ import typer
 from limner import __version__, check
 from limner.cli.comparing import study, task
 from limner.cli.converting import convert
+from limner.cli.decoding import decode
 from limner.cli.judging import check_paths, evaluate, report
 from limner.cli.learning import adapt, atlas, train
 from limner.cli.objects import tune
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, atlas, train, adapt, tune, segment, task, study, evaluate, report, convert):
+for command in (demo, atlas, train, adapt, tune, segment, decode, task, study, evaluate, report, convert):
     app.command()(command)
 app.command("check")(check_paths)
 

@@ -1,0 +1,39 @@
+"""`limner decode`, through its own process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from limner.files import open_volume
+from limner.files.affinities import save_affinities
+from limner.instances import components, nearest
+from limner.space import Affinities, Grid
+
+
+def limner(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-m", "limner", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_decode(tmp_path: Path) -> None:
+    data = (np.random.default_rng(0).random((3, 12, 12, 12)) ** 0.7 * 255).astype(np.uint8)
+    grid = Grid((12, 12, 12), np.diag([4e-5, 8e-6, 8e-6, 1]))
+    save_affinities(Affinities(data, nearest(3), grid), tmp_path / "affinities.zarr")
+    asked = ("decode", tmp_path / "affinities.zarr", "-o", tmp_path / "labels.zarr", "--threshold", 0.6)
+    done = limner(*asked, "--block", 7)
+    expected = components(data, nearest(3), threshold=0.6)
+    assert (done.returncode, done.stdout) == (0, f"{expected.max()} segments: {tmp_path / 'labels.zarr'}\n"), (
+        done.stderr
+    )
+    np.testing.assert_array_equal(open_volume(tmp_path / "labels.zarr", kind="instances").data, expected)
+    other = limner(*asked, "--block", 6)
+    assert other.returncode == 2
+    assert "holds results of another run (block" in other.stderr
+    missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr")
+    assert missing.returncode == 2
+    assert "Traceback" not in missing.stderr
