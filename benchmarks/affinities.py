@@ -312,7 +312,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; the package lies beside it")
     parser.add_argument("--minutes", type=float, default=40, help="for which each network learns")
-    parser.add_argument("--deadline", type=float, default=100_000, help="minutes after which what there is is packed")
+    parser.add_argument("--deadline", type=float, default=10_000, help="minutes after which what there is is packed")
     parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48], help="channels at each level")
     parser.add_argument("--crop", type=int, default=48, help="edge of pieces, voxels")
     parser.add_argument("--batch", type=int, default=1, help="pieces in a step")

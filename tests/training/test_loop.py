@@ -13,6 +13,7 @@ from torch.optim import AdamW
 
 from limner.check import InputError
 from limner.training.loop import _rate
+from limner.training.progress import Progress
 from training.toys import METHODS, Scans, TwoPlayers, launched, stage, started
 
 
@@ -93,8 +94,22 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 
 def test_a_cosine_ends_at_nothing() -> None:
     cosine = stage(schedule="cosine", steps=10)
-    assert [_rate(cosine, step) for step in (0, 5)] == pytest.approx([1e-2, 5e-3])
-    assert 0 < _rate(cosine, 9) < 1e-3
+    assert [_rate(cosine, Progress(step)) for step in (0, 5)] == pytest.approx([1e-2, 5e-3])
+    assert 0 < _rate(cosine, Progress(9)) < 1e-3
+
+
+def test_a_rate_follows_the_clock_if_that_is_sooner() -> None:
+    timed = stage(schedule="cosine", steps=10, minutes=1)
+    found = [_rate(timed, Progress(step, seconds)) for step, seconds in ((0, 0), (1, 30), (5, 6), (2, 60), (3, 99))]
+    assert found == pytest.approx([1e-2, 5e-3, 5e-3, 0, 0])
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_minutes_end_a_stage_and_its_last_step_is_logged(tmp_path: Path, devices: int) -> None:
+    launched(devices, tmp_path, name="OnePlayer", steps=100_000, minutes=0.01, log_every=100_000)
+    (line,) = lines(tmp_path)
+    assert 0 < line["step"] < 100_000
+    assert line["seconds"] >= 0.6
 
 
 def test_metrics_have_a_line_each_time(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from limner.networks.layers import CONVOLUTION, LAYOUT, MAXIMUM
 #: What the variance of a normal variable is multiplied by so that it is 1 once it is rectified.
 RECTIFIED = 2 / (1 - 1 / math.pi)
 HALF = math.sqrt(0.5)
+#: Of the weights at first, over the root of how many there are in a kernel; over the learning rate, steps to turn.
+SIZE = 0.01
 APPLIED = {2: functional.conv2d, 3: functional.conv3d}
 
 Steps = Sequence[int]
@@ -131,9 +133,9 @@ class _Standardised(nn.Module):
         super().__init__()
         self.inputs, self.factor = inputs * math.prod(kernel), math.sqrt(variance)
         self.padding = tuple(edge // 2 for edge in kernel)
-        # Their size changes nothing at first, but how fast they turn: by as much in a step as those that are not
-        # standardised.
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, *kernel) / math.sqrt(self.inputs))
+        # Their size changes nothing but how fast they turn: so that a step of Adam changes what comes out by as much
+        # whatever the width. Kernels of the usual size made wide networks explode in ten steps.
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, *kernel) * (SIZE * math.sqrt(self.inputs)))
         self.gain = nn.Parameter(torch.ones(outputs, *[1] * (1 + len(kernel))))
         self.bias = nn.Parameter(torch.zeros(outputs))
 

@@ -17,7 +17,7 @@ from limner.data.loader import Loaded, Loader, prefetched
 from limner.methods.method import Trainable
 from limner.training.checkpoints import latest_checkpoint, load_checkpoint
 from limner.training.log import Log
-from limner.training.processes import average_buffers, average_gradients, seed_noise, share_weights
+from limner.training.processes import average_buffers, average_gradients, longest, seed_noise, share_weights
 from limner.training.progress import Progress
 from limner.training.recipe import Stage
 from limner.training.turns import agreed, turns
@@ -81,7 +81,8 @@ def fit(
                 method.zero_grad()  # of all players: the losses of one leave gradients on the others
             method.after_step()
             average_buffers(method, fabric)
-            progress = watch.looked(progress.stepped(terms, seconds=time.perf_counter() - begun))
+            seconds = longest(time.perf_counter() - begun, fabric) if stage.minutes else time.perf_counter() - begun
+            progress = watch.looked(progress.stepped(terms, seconds=seconds))
     watch.end()
 
 

@@ -67,6 +67,13 @@ def summed(values: Tensor, fabric: Fabric) -> Tensor:
     return _reduced(values, fabric, how="sum")
 
 
+def longest(seconds: float, fabric: Fabric) -> float:
+    """Return the most seconds that any process took, so that all of them end together."""
+    if fabric.world_size == 1:
+        return seconds
+    return float(gathered(torch.tensor(seconds, dtype=torch.float64, device=fabric.device), fabric).max())
+
+
 def _reduced(values: Tensor, fabric: Fabric, *, how: Literal["mean", "sum"]) -> Tensor:
     """Return the mean or the sum of all processes' values."""
     return cast("Tensor", fabric.all_reduce(values, reduce_op=how))

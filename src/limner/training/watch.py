@@ -59,9 +59,8 @@ class Watch:
 
     def ended(self, progress: Progress) -> bool:
         """Tell whether the stage's steps are done, or its minutes or its patience are at an end."""
-        patience, minutes = self.stage.patience, self.stage.minutes
-        late = minutes is not None and progress.seconds >= 60 * minutes
-        return progress.step >= self.stage.steps or late or (patience is not None and progress.waited >= patience)
+        patience = self.stage.patience
+        return self._over(progress) or (patience is not None and progress.waited >= patience)
 
     def end(self) -> None:
         """Leave the method with the weights that the stage has found, and write them."""
@@ -87,7 +86,12 @@ class Watch:
 
     def _due(self, every: int, progress: Progress) -> bool:
         """Tell whether something that is done every so many steps, and after the last, is due."""
-        return every > 0 and (progress.step % every == 0 or progress.step == self.stage.steps)
+        return every > 0 and (progress.step % every == 0 or self._over(progress))
+
+    def _over(self, progress: Progress) -> bool:
+        """Tell whether the stage's steps are done, or its minutes."""
+        minutes = self.stage.minutes
+        return progress.step >= self.stage.steps or (minutes is not None and progress.seconds >= 60 * minutes)
 
     def _scored(self, examine: Examine, progress: Progress) -> Progress:
         """Return the progress after the method was scored; the best weights are kept where that may decide."""
