@@ -152,7 +152,7 @@ def _liver(path: Path, *, size: int, split: str) -> Iterator[_LiverSlice]:
         if organ[:, :, height].mean() > LEAST_LIVER and (not lesion.any() or _wide(lesion)):
             plane = box.slices[:2]
             section = Section(
-                image=_scaled(bounded[plane][..., height], size)[None].astype(np.float16),
+                image=_scaled(bounded[:, :, height][plane], size)[None].astype(np.float16),
                 labels=(_scaled(lesion[plane].astype(np.float32), size) >= 0.5).astype(np.uint8)
                 if lesion.any()
                 else None,

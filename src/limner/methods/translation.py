@@ -190,8 +190,8 @@ class Translation(Trainable):
                 terms = self._terms(made, batch, presence=presence)
         yield MAKER, terms
         if self.watcher is not None and len(presence) > 1:
-            common, unique = torch.split(made.code.values[: len(presence)].detach(), list(self.watcher.parts), 1)
-            yield WATCHER, {"information": -self.watcher(common, unique)}
+            values, width = made.code.values[: len(presence)].detach(), self.generator.common_width
+            yield WATCHER, {"information": -self.watcher(values[:, :width], values[:, width:])}
 
     def made(self, batch: Batch, marks: Tensor, *, presence: Tensor, absence: Tensor) -> Made:
         """Return what the generator makes of the images of a batch.

@@ -22,7 +22,6 @@ class Information(nn.Module):
 
     def __init__(self, channels: tuple[int, int], *, hidden: int = 1000) -> None:
         super().__init__()
-        self.parts = channels
         widths = (sum(channels), hidden, hidden, hidden)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):

@@ -26,6 +26,7 @@ COLUMNS = (
     "runs",
     "soft Dice of all (sd of seeds)",
     "Dice a person",
+    "HD95, mm",
     "difference to the first, 95 %",
     "Wilcoxon p",
     "gap covered",
@@ -97,6 +98,7 @@ def _line(
         str(len(mine)),
         f"{fmean(soft):.3f} ({stdev(soft) if len(soft) > 1 else 0:.3f})",
         f"{fmean(per_person(mine, people=people).values()):.3f}",
+        _distance(mine),
         "" if against is None else _interval(against),
         "" if against is None else f"{against.wilcoxon:.2g}",
         gap_covered(soft, rows[first], found=found, row=first) if name != first else "",
@@ -106,6 +108,12 @@ def _line(
         f"{fmean(apart):.1f}" if apart else "",
     ]
     return "| " + " | ".join(values) + " |"
+
+
+def _distance(cells: Iterable[Record]) -> str:
+    """Return the mean HD95 over cases in words; nothing where the voxel size is not known."""
+    found = [row["hd95"] for cell in cells for row in cell["cases"] if row.get("hd95") is not None]
+    return f"{fmean(found):.2f}" if found else ""
 
 
 def _interval(against: Comparison) -> str:
