@@ -202,7 +202,7 @@ def main(
         with tarfile.open(package) as content:
             content.extractall(folder, filter="data")
     networks = sorted(path.name for path in folder.iterdir()) if package else []
-    left = [name for name in ["intensity", *networks] if not any(row["network"] == name for row in rows)]
+    left = [name for name in [*networks, "intensity"] if not any(row["network"] == name for row in rows)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for found in pool.map(network_rows, left, itertools.repeat(folder), itertools.repeat(data)):
             rows += found

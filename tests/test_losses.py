@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -13,7 +14,16 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from limner import losses
-from limner.losses import RULED_OUT, cross_entropy, explanation, free_energy, log_shares, soft_dice
+from limner.losses import (
+    RULED_OUT,
+    balanced_cross_entropy,
+    cross_entropy,
+    explanation,
+    free_energy,
+    known_square,
+    log_shares,
+    soft_dice,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -184,3 +194,32 @@ def test_the_exact_likelihood_is_never_below_its_bound() -> None:
     scores, location = drawn(500, 5), drawn(500, 5, seed=1).log_softmax(1)
     known = {"location": location, "evidence": location + drawn(500, 5, seed=2)}
     assert (explanation(scores, **known) <= explanation(scores, **known, exact=False) + 1e-9).all()
+
+
+def test_yes_and_no_weigh_the_same_in_every_channel() -> None:
+    """However rare one of them is, down to one in twenty; what is unknown counts for nothing."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 3, 10, 10, generator=generator, dtype=torch.float64)
+    targets = torch.rand(2, 3, 10, 10, generator=generator) < torch.tensor([0.5, 0.1, 0.9])[:, None, None]
+    known = torch.rand(2, 3, 10, 10, generator=generator) < 0.7
+    known[1, 2] = False
+    expected = []
+    for scan, channel in itertools.product(range(2), range(3)):
+        seen = known[scan, channel]
+        each = -torch.where(targets[scan, channel], scores[scan, channel], -scores[scan, channel]).sigmoid().log()
+        halves = [each[seen & (targets[scan, channel] == answer)] for answer in (True, False)]
+        expected.append(sum(float(half.mean()) / 2 for half in halves) if seen.any() else 0.0)
+    found = balanced_cross_entropy(scores, targets, known=known, rarest=1e-6)
+    assert float(found) == pytest.approx(sum(expected) / 6, rel=1e-5)
+    rare = torch.zeros(1, 1, 100, dtype=torch.bool)
+    rare[..., 0] = True
+    one = balanced_cross_entropy(torch.zeros(1, 1, 100), rare, known=torch.ones_like(rare))
+    assert float(one) == pytest.approx(math.log(2) * (0.01 * 0.5 / 0.05 + 0.5), rel=1e-5)
+
+
+def test_squares_are_means_over_what_is_known() -> None:
+    found, targets = torch.randn(2, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    known = torch.rand(2, 1, 5, 5, generator=torch.Generator().manual_seed(1)) < 0.5
+    each = [float((a - b).square()[:, where[0]].mean()) for a, b, where in zip(found, targets, known, strict=True)]
+    assert float(known_square(found, targets, known=known)) == pytest.approx(sum(each) / 2, rel=1e-5)
+    assert float(known_square(found, targets, known=torch.zeros_like(known))) == 0

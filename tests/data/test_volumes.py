@@ -7,7 +7,7 @@ import pytest
 
 from limner.check import InputError
 from limner.data.batch import IGNORE
-from limner.data.volumes import TRAINING, VALIDATION, Piece, Volumes, numbered
+from limner.data.volumes import TRAINING, VALIDATION, Piece, Volumes, cells, numbered
 from limner.files import hdf5, save_volume
 from limner.space import Grid, Volume
 
@@ -81,6 +81,12 @@ def test_a_piece_of_nothing(tmp_path: Path) -> None:
     hdf5.write_all({hdf5.RAW: raw, hdf5.LABELS: none}, tmp_path / "none.hdf")
     with pytest.raises(InputError, match="has no labelled voxel"):
         Volumes.opened([Piece(image=tmp_path / "none.hdf")])
+
+
+def test_cells_of_a_stack_end_with_their_section() -> None:
+    inside = np.ones((2, 4, 5), np.uint8)
+    inside[:, :, 2] = 0
+    np.testing.assert_array_equal(cells(inside)[:, 0], [[1, 1, 0, 2, 2], [3, 3, 0, 4, 4]])
 
 
 def test_ids_are_numbered() -> None:

@@ -23,6 +23,10 @@ def tune(
     sections: Annotated[
         tuple[int, int] | None, typer.Option(metavar="FIRST END", help="First section, and one past the last.")
     ] = None,
+    insides: Annotated[
+        bool,
+        typer.Option("--insides", help="The labels are a mask: what it connects in a section is a cell."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="MODEL", help="Another folder for the tuned model.")
     ] = None,
@@ -36,7 +40,7 @@ def tune(
 
     claim_model(out or model)
     with progress(1, "tuning") as (tell, advance), told():
-        trials = tune(model, volume, labels=labels, sections=sections, out=out, tell=tell)
+        trials = tune(model, volume, labels=labels, sections=sections, insides=insides, out=out, tell=tell)
         advance()
     _show(best_of_each(trials))
     target = out or model

@@ -108,7 +108,7 @@ def _prepared(piece: Piece) -> Iterator[Prepared]:
 
 def _as_case(piece: Piece, name: str, *, image: Array, ids: Array, grid: Grid) -> Prepared:
     """Return one image (*S) with its instances (*S) as a case."""
-    labels = numbered(_components(ids) if piece.ids == "insides" else ids, unknown=piece.zero == "unknown")
+    labels = numbered(cells(ids) if piece.ids == "insides" else ids, unknown=piece.zero == "unknown")
     check.some_labelled(int((labels != IGNORE).sum()), case=name)
     case = Case(name, (piece.image,), labels=piece.labels or piece.image, split=piece.split)
     return Prepared(case, image[None], np.ones(image.shape, np.bool_), labels, None, np.asarray(grid.affine))
@@ -124,11 +124,14 @@ def numbered(ids: Array, *, unknown: bool) -> Array:
     return labels
 
 
-def _components(inside: Array) -> Array:
-    """Return the connected insides of a section, 1, 2, ... (*S)."""
+def cells(inside: Array) -> Array:
+    """Return the connected insides of a section (Y, X), or of each section (Z, Y, X), as 1, 2, ...; outside is 0."""
     from scipy import ndimage
 
-    return np.asarray(ndimage.label(inside)[0])
+    faces = ndimage.generate_binary_structure(inside.ndim, 1)
+    if inside.ndim == 3:
+        faces[[0, 2]] = False  # sections do not touch
+    return np.asarray(ndimage.label(inside, faces)[0])
 
 
 def whole(path: Path) -> tuple[Volume, Array]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from limner.data.volumes import cells
 from limner.evaluation import partition
 from limner.evaluation.instances import common
 from limner.files import open_volume, stem
@@ -55,6 +56,7 @@ def tune(
     *,
     labels: Path | None = None,
     sections: tuple[int, int] | None = None,
+    insides: bool = False,
     out: Path | None = None,
     tell: Tell = lambda _: None,
 ) -> list[Trial]:
@@ -65,6 +67,8 @@ def tune(
         volume: file of an image that the model was not trained on.
         labels: file of its instances; `volume` holds them too unless given.
         sections: the first one and one past the last; all without it.
+        insides: whether the labels are a mask of all that is inside a cell, whose connected pieces in each section are
+            the cells.
         out: folder for the model with its decoder; `model` itself unless given.
         tell: told what is being done.
 
@@ -79,6 +83,8 @@ def tune(
     tell("predicting affinities")
     affinities = volume_affinities(method, volume, sections=sections)
     truth = open_volume(labels or volume, kind="instances")
+    if insides:
+        truth = replace(truth, data=cells(truth.data).astype(np.uint64))
     trials = sorted(tried(affinities, truth, case=stem(volume), tell=tell), key=lambda trial: trial.cost)
     save_model(with_decoder(found, trials, volume=volume), out or model)
     return trials
