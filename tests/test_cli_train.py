@@ -117,7 +117,7 @@ def test_seeds_are_trained_one_by_one(home: Path, tmp_path: Path) -> None:
         (["--set", "seed"], "override 'seed' has no key or no '='; expected KEY=VALUE"),
         (
             ["--set", "method.name=sae2"],
-            "method 'sae2' is not known; expected one of anatomy, mixture, sae",
+            "method 'sae2' is not known; expected one of anatomy, autoencoder, mean_teacher, mixture, sae",
         ),
         (
             ["--set", "method.name=mixture"],

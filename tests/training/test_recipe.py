@@ -65,7 +65,10 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.name=a/b", "expected text of letters, digits, '-' and '_'"),
         ("stages.fine.steps=0", "sets stages[1].steps to 0; expected a number of at least 1"),
         ("stages.fine.crop=[16]", "sets stages[1].crop to [16]; expected at least 2 values"),
-        ("stages.fine.stesp=1", "has the unknown setting stages[1].stesp; expected one of name, data, steps, batch"),
+        (
+            "stages.fine.stesp=1",
+            "has the unknown setting stages[1].stesp; expected one of name, data, steps, seconds, batch",
+        ),
         ("precision=16", "sets precision to 16; expected 'auto', '32' or 'bf16'"),
         ("device=gpu", "sets device to 'gpu'; expected 'auto', 'cpu' or 'cuda'"),
         ("data.validation=1", "sets data.validation to 1; expected a number below 1"),
@@ -77,9 +80,12 @@ def test_precision_may_be_a_number(path: Path, bits: str) -> None:
         ("stages.fine.data=heads", "sets stages[1].data to 'heads'; expected 'scans' or 'maps'"),
         (
             "method.name=superviced",
-            "method 'superviced' is not known; expected one of anatomy, mixture, sae, supervised: did",
+            "expected one of anatomy, autoencoder, mean_teacher, mixture, sae, supervised, translation: did you mean",
         ),
-        ("method.name=mixture", "method 'mixture' has nothing to train; expected one of anatomy, sae, supervised"),
+        (
+            "method.name=mixture",
+            "method 'mixture' has nothing to train; expected one of anatomy, autoencoder, mean_teacher, sae",
+        ),
         ("method.options.zzz=1", "has the unknown setting method.options.zzz; expected one of"),
         ("stages.fine.options.zzz=1", "has the unknown setting stages[1].options.zzz; expected one of"),
     ],
