@@ -117,11 +117,11 @@ def test_seeds_are_trained_one_by_one(home: Path, tmp_path: Path) -> None:
         (["--set", "seed"], "override 'seed' has no key or no '='; expected KEY=VALUE"),
         (
             ["--set", "method.name=sae2"],
-            "method 'sae2' is not known; expected one of affinity, anatomy, mixture, sae",
+            "method 'sae2' is not known; expected one of affinity, anatomy, autoencoder, ",
         ),
         (
             ["--set", "method.name=mixture"],
-            "method 'mixture' has nothing to train; expected one of affinity, anatomy, sae",
+            "method 'mixture' has nothing to train; expected one of affinity, anatomy, autoencoder, ",
         ),
         (["--set", "method.options.tua=1"], "'recipe.toml' has the unknown setting method.options.tua; expected one"),
         (["--set", "prior=none"], "prior '/"),

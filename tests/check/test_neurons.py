@@ -33,7 +33,7 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.affinity_sign(PATH, 3),
+        lambda: check.affinity_sign(PATH, 3, known=("attractive", "repulsive")),
         (
             "'cube.zarr' has the sign '3'; expected 'attractive' (high where voxels belong together) or 'repulsive': "
             "correct the attribute"

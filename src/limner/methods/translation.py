@@ -21,7 +21,7 @@ from limner.methods.presence import labelled, marked, showing, without
 from limner.networks.discriminator import Discriminator
 from limner.networks.generator import Generator
 from limner.networks.information import Information
-from limner.networks.spectral import normalised
+from limner.networks.spectral import held, normal_weights, normalised
 from limner.networks.translator import Code, CodecOptions, Width, with_background
 from limner.priors.prior import PlacedPrior
 
@@ -179,15 +179,17 @@ class Translation(Trainable):
         presence, absence = (index.nonzero()[:, 0] for index in (showing(marks), without(marks)))
         if not len(presence) or not len(absence):
             raise check.half_batch(len(presence), len(absence), cases=batch.case)
-        with normalised(self.generator, improve=True):
+        # Not held while others have their turn: with several batches a step, they are in the middle of theirs.
+        weights = normal_weights(self.generator, improve=True)
+        with held(weights):
             made = self.made(batch, marks, presence=presence, absence=absence)
-            if len(self.judges):
-                with normalised(self.judges, improve=True):
-                    judged = self._judged(made)
-                yield JUDGE, {"real and made": judged}
-            # The discriminators have stepped, and the generator plays against what they are now.
-            with frozen(self.judges), normalised(self.judges):
-                terms = self._terms(made, batch, presence=presence)
+        if len(self.judges):
+            with normalised(self.judges, improve=True):
+                judged = self._judged(made)
+            yield JUDGE, {"real and made": judged}
+        # The discriminators have stepped, and the generator plays against what they are now.
+        with held(weights), frozen(self.judges), normalised(self.judges):
+            terms = self._terms(made, batch, presence=presence)
         yield MAKER, terms
         if self.watcher is not None and len(presence) > 1:
             values, width = made.code.values[: len(presence)].detach(), self.generator.common_width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from limner.networks.layers import APPLIED
 
+#: Convolutions, and the weights that they are to take.
+Weights: TypeAlias = "list[tuple[Convolution, Tensor]]"
 #: Keeps a vector of zeros from being divided by its norm.
 TINY = 1e-12
 
@@ -108,6 +110,35 @@ def _units(vectors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return [vector / (norm + TINY) for vector, norm in zip(vectors, norms, strict=True)], norms
 
 
+def normal_weights(*modules: nn.Module, improve: bool = False) -> Weights:
+    """Return the normalised weights of modules' convolutions.
+
+    Args:
+        modules: whose convolutions.
+        improve: whether the power method takes a step first.
+    """
+    layers = convolutions(modules)
+    if not layers:
+        return []
+    # In half precision, the vectors would be lost.
+    with torch.autocast(layers[0].weight.device.type, enabled=False):
+        values = improved(layers) if improve else [None] * len(layers)
+        return [(layer, layer.normalised(value)) for layer, value in zip(layers, values, strict=True)]
+
+
+@contextmanager
+def held(weights: Weights) -> Iterator[None]:
+    """Have convolutions take these weights in the context; what they held before they hold again after it."""
+    before = [(layer, layer.held) for layer, _ in weights]
+    for layer, weight in weights:
+        layer.held = weight
+    try:
+        yield
+    finally:
+        for layer, weight in before:
+            layer.held = weight
+
+
 @contextmanager
 def normalised(*modules: nn.Module, improve: bool = False) -> Iterator[None]:
     """Normalise the weights of modules once for all that is computed in the context.
@@ -118,15 +149,5 @@ def normalised(*modules: nn.Module, improve: bool = False) -> Iterator[None]:
 
     Source: as Miyato et al. 2018, but once a step instead of once a call, which is most of a published step's time.
     """
-    layers = convolutions(modules)
-    try:
-        if layers:
-            # In half precision, the vectors would be lost.
-            with torch.autocast(layers[0].weight.device.type, enabled=False):
-                values = improved(layers) if improve else [None] * len(layers)
-                for layer, value in zip(layers, values, strict=True):
-                    layer.held = layer.normalised(value)
+    with held(normal_weights(*modules, improve=improve)):
         yield
-    finally:
-        for layer in layers:
-            layer.held = None
