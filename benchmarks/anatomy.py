@@ -149,7 +149,7 @@ def learn_bound(study: Study, objective: str, *, steps: int) -> None:
 
 
 def box_plot(studies: Sequence[Study], path: Path) -> None:
-    """Draw the Dice of each structure by the rows of the first model of the last prior, as the paper's figure 6."""
+    """Draw the Dice of each structure by some rows of the first model, as the paper's figure 6."""
     from matplotlib.figure import Figure
 
     cells = studies[0].cells(studies[0].parts[0])

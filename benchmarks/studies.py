@@ -105,7 +105,7 @@ class Study:
         return materials.loader(materials.recipe.stages[-1], stride=1)
 
     def fill(self, part: str) -> None:
-        """Compute the cells that are missing: of each scan, what `told` returns."""
+        """Compute the cells that are missing, one for each scan."""
         steps = sum(stage.steps for stage in self.recipe(part).stages)
         fill(self.run(part), opened(self.run(part) / "model"), self.loader(), steps=steps)
 
