@@ -57,7 +57,7 @@ def dice_rows(studies: Sequence[Study]) -> Iterator[list[str]]:
         for study, part in ((one, part) for one in own for part in one.parts):
             cells = study.cells(part)
             rows = [row for row in shapes.ROWS if (study, part) == (own[0], own[0].parts[0]) or row not in WITHOUT]
-            for row in rows if cells else ():
+            for row in [row for row in rows if cells and row in cells[0]["rows"]]:
                 model = "" if row in WITHOUT else f"{study.name}, after {part}"
                 yield [WORLDS[world], model, row, *shown(scores(cells, row))]
 
@@ -79,7 +79,8 @@ def difference_rows(studies: Sequence[Study]) -> Iterator[list[str]]:
     for study in studies:
         for part in study.parts:
             cells = study.cells(part)
-            for first, second in COMPARED if cells else ():
+            pairs = [pair for pair in COMPARED if cells and {*pair} <= cells[0]["rows"].keys()]
+            for first, second in pairs:
                 gaps = np.nanmean(scores(cells, first) - scores(cells, second), 1)
                 better = f"{(gaps > 0).sum()} of {len(gaps)}"
                 model = f"{study.name}, after {part}"
@@ -90,7 +91,7 @@ def open_rows(studies: Sequence[Study]) -> Iterator[list[str]]:
     """Yield what entropy, intervals and codes are worth, and what they cost."""
     for study in studies:
         for part in study.parts:
-            if cells := study.cells(part):
+            if (cells := study.cells(part)) and "open" in cells[0]:
                 yield [WORLDS[study.world], f"{study.name}, after {part}", *opened(cells)]
 
 
@@ -148,7 +149,7 @@ def learn_bound(study: Study, objective: str, *, steps: int) -> None:
 
 
 def box_plot(studies: Sequence[Study], path: Path) -> None:
-    """Draw the Dice of each structure by the rows of the first model of the last prior, as the paper's figure 6."""
+    """Draw the Dice of each structure by some rows of the first model, as the paper's figure 6."""
     from matplotlib.figure import Figure
 
     cells = studies[0].cells(studies[0].parts[0])
@@ -219,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of priors and finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/anatomy.md"))
+    parser.add_argument("--priors", nargs="*", default=[*WORLDS], choices=[*WORLDS])
     parser.add_argument("--models", nargs="*", default=["volumes"], choices=[*MODELS])
     parser.add_argument("--persons", nargs="*", metavar="NAME", help="only these, such as person-1")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of all recipes")
@@ -235,7 +237,7 @@ def main() -> None:
     learned.table({name: people[name] for name in arguments.persons or people}, work / "people.csv")
     studies = [
         Study(name, world, data, work, tuple(arguments.set))
-        for world in WORLDS
+        for world in arguments.priors
         for name in arguments.models
         if world in MODELS[name][1]
     ]

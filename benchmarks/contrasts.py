@@ -102,7 +102,11 @@ class Flair:
                 cells = studies.cells(self.run(study, way), PATIENTS)
                 rows = shapes.ROWS if number == 0 else shapes.ROWS[4:]
                 lines += [self._line(study, way, row, cells=cells, chosen=chosen) for row in rows if cells]
-        return "\n".join([*lines, "", *self._drifts(of)])
+        source = (
+            "label maps that were given" if self.references else "the mixture on the same patients' T1, no other tool"
+        )
+        told = f"Two patients with lesions; reference: {source}. Models of T1 learned from the seven brains.\n"
+        return "\n".join([told, *lines, "", *self._drifts(of)])
 
     def _line(self, study: Study, way: str, row: str, *, cells: Sequence[Any], chosen: Sequence[int]) -> str:
         """Return one line of that table."""

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from limner.methods.anatomy import Anatomy
-from limner.methods.storage import load_model
+from limner.methods.storage import Model, load_model
 from limner.priors.dense import DensePrior
 from limner.space import Grid
 
@@ -45,6 +45,20 @@ def drawn(method: Anatomy, prior: DensePrior, *, people: int) -> Tensor:
     return torch.cat([alone, *found])[:, :, 0]
 
 
+def draw(model: Model, path: Path, *, rows: int) -> None:
+    """Draw the sheet of a model into a file."""
+    method: Any = model.method
+    classes = drawn(method, DensePrior.of(model.prior, slice_grid()), people=COLUMNS * rows - 1)
+    table = model.table
+    colours = np.array([table[table.structure_id(name)].colour for name in table.structures]) / 255
+    figure = Figure(figsize=(2.2 * COLUMNS, 2.2 * rows), layout="constrained")
+    for number, (axes, one) in enumerate(zip(figure.subplots(rows, COLUMNS).flat, classes.numpy(), strict=True)):
+        axes.imshow(colours[one].swapaxes(0, 1), origin="lower", interpolation="nearest")
+        axes.set_title("the prior alone" if number == 0 else f"drawn {number}", fontsize="small")
+        axes.set_axis_off()
+    figure.savefig(path, dpi=80)
+
+
 def main() -> None:
     """Draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,17 +66,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "docs/anatomy.png")
     parser.add_argument("--rows", type=int, default=2)
     arguments = parser.parse_args()
-    model = load_model(arguments.model)
-    method: Any = model.method
-    classes = drawn(method, DensePrior.of(model.prior, slice_grid()), people=COLUMNS * arguments.rows - 1)
-    table = model.table
-    colours = np.array([table[table.structure_id(name)].colour for name in table.structures]) / 255
-    figure = Figure(figsize=(2.2 * COLUMNS, 2.2 * arguments.rows), layout="constrained")
-    for number, (axes, one) in enumerate(zip(figure.subplots(arguments.rows, COLUMNS).flat, classes, strict=True)):
-        axes.imshow(colours[one].swapaxes(0, 1), origin="lower", interpolation="nearest")
-        axes.set_title("the prior alone" if number == 0 else f"drawn {number}", fontsize="small")
-        axes.set_axis_off()
-    figure.savefig(arguments.output, dpi=80)
+    draw(load_model(arguments.model), arguments.output, rows=arguments.rows)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ from limner.training.recipe import Recipe, load_recipe
 from limner.training.run import METRICS, train
 
 #: Priors by their names in brains.py, and in the tables.
-WORLDS = {"good affine": "16 maps, affine, 1 mm", "shipped": "16 maps that bend, 1.5 mm"}
+WORLDS = {"good affine": "16 maps, affine, 1 mm", "good": "16 maps that bend, 1 mm"}
 #: Models: recipe, the priors that they are asked for with, and what else is changed, as `limner train --set` takes it.
 MODELS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "volumes": ("anatomy.toml", tuple(WORLDS), ()),
     "volumes, longer": (
         "anatomy.toml",
-        ("shipped",),
+        ("good",),
         ("stages.shape.steps=4000", "stages.shape.batch=4", "stages.scans.steps=200"),
     ),
     "published": ("anatomy-published.toml", ("good affine",), ()),
@@ -105,7 +105,7 @@ class Study:
         return materials.loader(materials.recipe.stages[-1], stride=1)
 
     def fill(self, part: str) -> None:
-        """Compute the cells that are missing: of each scan, what `told` returns."""
+        """Compute the cells that are missing, one for each scan."""
         steps = sum(stage.steps for stage in self.recipe(part).stages)
         fill(self.run(part), opened(self.run(part) / "model"), self.loader(), steps=steps)
 

@@ -14,7 +14,6 @@ from limner.files import bids, is_store, is_volume, replacing, save_volume
 from limner.files.names import case_names
 from limner.inference.case import Options, Scans, Segmenting, believed
 from limner.inference.tables import MANIFEST, Case, Tables
-from limner.methods.storage import model_folder
 from limner.space import LabelTable
 
 #: Folder of the ledger, inside that of the results.
@@ -42,7 +41,7 @@ def segment_scans(
             that were found in a BIDS dataset go where BIDS says, and the folder is described as derivatives.
         out: folder, made if need be; or a file with a volume's suffix for one scan, which gets the labels alone.
         prior: folder of a prior; the model's own, or else the one that ships with the package, unless given.
-        model: folder of a trained model, or the name of one that ships; a mixture is fitted to each scan without one.
+        model: folder of a trained model; a mixture is fitted to each scan without one.
         options: what else to do.
         executor: who does it; this process, one scan after another, unless given.
         redo: whether to segment again what is finished.
@@ -58,7 +57,7 @@ def segment_scans(
     options, progress = options or Options(), progress or Progress()
     check.one_scan(len(scans), has_mask=options.mask is not None, has_channels=bool(options.channels))
     executor = executor or Serial()
-    begin = Segmenting(out, prior, model and model_folder(model), options, executor.memory)
+    begin = Segmenting(out, prior, model, options, executor.memory)
     work = begun(begin)
     cases = _named(scans)
     if is_volume(out) and (is_store(out) or not out.is_dir()):

@@ -17,15 +17,13 @@ from limner.files import replacing_folder
 from limner.methods import method_class
 from limner.methods.method import Task, Trainable
 from limner.priors.atlas import Atlas
-from limner.priors.storage import SHIPPED, load_prior, prior_hash, save_prior
+from limner.priors.storage import load_prior, prior_hash, save_prior
 from limner.space import LabelTable
 
 FORMAT = "limner model 1"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 PRIOR = "prior"
-#: Models that ship with the package, by name.
-SHIPPED_MODELS = {"anatomy": SHIPPED.parent / "anatomy"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +79,10 @@ def save_model(model: Model, path: str | Path) -> None:
 def load_model(path: str | Path) -> Model:
     """Read a model; its method is ready to predict, on the CPU.
 
-    Args:
-        path: its folder, or the name of a model that ships with the package.
-
     Raises:
         InputError: if `path` is no model, one of another version, or a damaged one.
     """
-    path = model_folder(path)
+    path = Path(path)
     if not (path / DESCRIPTION).is_file():
         raise check.model_missing(path)
     try:
@@ -99,16 +94,6 @@ def load_model(path: str | Path) -> Model:
         return _restored(path, description)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise check.model_damaged(path, error) from error
-
-
-def model_folder(name: str | Path) -> Path:
-    """Return the folder of a model: that of this name, unless it is the name of one that ships, and no folder here."""
-    return Path(name) if Path(name).exists() else SHIPPED_MODELS.get(str(name), Path(name))
-
-
-def prior_folder(path: Path) -> Path:
-    """Return the folder of a model's prior: its own, or else the one that ships, of which models need no copy."""
-    return path / PRIOR if (path / PRIOR).exists() else SHIPPED
 
 
 def model_hash(path: str | Path) -> str:
@@ -170,8 +155,8 @@ def _restored(path: Path, description: dict[str, Any]) -> Model:
         method.load_state_dict(load(content))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    prior = load_prior(prior_folder(path)) if description["prior"] else None
-    if prior and prior_hash(prior_folder(path)) != description["prior"]:
+    prior = load_prior(path / PRIOR) if description["prior"] else None
+    if prior and prior_hash(path / PRIOR) != description["prior"]:
         raise ValueError("its prior is another than the one recorded")
     table = LabelTable.from_dict(description["table"])
     preparation = checked(description["preparation"], Preparation, source=source)

@@ -17,15 +17,7 @@ from limner import check
 from limner.files.names import case_names
 from limner.methods import METHODS, method_class
 from limner.methods.method import Trainable
-from limner.methods.storage import (
-    Model,
-    claim_model,
-    load_model,
-    model_folder,
-    model_hash,
-    prior_folder,
-    save_model,
-)
+from limner.methods.storage import PRIOR, Model, claim_model, load_model, model_hash, save_model
 from limner.training.materials import Materials
 from limner.training.recipe import DataSettings, MethodSettings, Recipe, Stage
 from limner.training.run import CACHE, train
@@ -65,7 +57,7 @@ def adapt(
     """Go on with the objective of a model, which needs no labels, on new scans; the source stays as it is.
 
     Args:
-        model: folder of the source, or the name of a model that ships.
+        model: folder of the source.
         scans: image files, of one channel, as stripped as the source's were.
         out: folder for the adapted model.
         steps: of the optimiser, one scan each.
@@ -78,7 +70,7 @@ def adapt(
 
     Source: Yu et al. 2020 and Dalca et al. 2018, whose objectives ask for no labels; to adapt is our own.
     """
-    model, out = model_folder(model), Path(out)
+    model, out = Path(model), Path(out)
     source = load_model(model)
     if source.method.supervised:
         raise check.adapts_nothing(source.name, _unsupervised())
@@ -137,7 +129,7 @@ def _recipe(source: Model, model: Path, *, cohort: Path, steps: int, rate: float
         schedule="cosine",
     )
     return Recipe(
-        prior=str(prior_folder(model)) if source.prior else None,
+        prior=str(model / PRIOR) if source.prior else None,
         data=DataSettings(scans=cohort, margin=preparation.margin),
         method=MethodSettings(name=source.name, options=options),
         stages=(stage,),
