@@ -196,7 +196,7 @@ def shaken_text(cells: dict[str, dict[str, dict[str, Any]]]) -> str:
         dice, distance = ([value(one, "mean", metric) for one in found.values()] for metric in ("dice", "hd95"))
         verdicts = [one.get("verdict") for one in found.values()]
         told = ", ".join(str(verdicts.count(kind)) for kind in ("pass", "look", "fail")) if all(verdicts) else ""
-        shown = " | ".join(f"{one:.3f}" for one in dice)
+        shown = " | ".join(f"{value(found[person], 'mean'):.3f}" if person in found else "" for person in persons)
         lines.append(f"| {title} | {np.mean(dice):.3f} | {np.mean(distance):.2f} | {shown} | {told} |")
     return "\n".join(lines)
 
@@ -208,7 +208,7 @@ def changes(first: dict[str, Any], second: dict[str, Any]) -> list[float]:
 
 def volume_text(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> str:
     """Return a Markdown table of the volumes' changes, structure by structure."""
-    found = np.array([changes(before[person], after[person]) for person in before])
+    found = np.array([changes(before[person], after[person]) for person in after])
     lines = ["| structure | mean change | mean size of it | largest |", "|---|---|---|---|"]
     for name, column in zip(STRUCTURES, found.T, strict=True):
         largest = column[np.abs(column).argmax()]
@@ -241,13 +241,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/robustness.md"))
-    parser.add_argument("--persons", nargs="*", metavar="NAME", help="only these")
+    parser.add_argument("--persons", nargs="*", metavar="NAME", help="make what is missing of these alone")
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
     work.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
-    files = {name: found for name, found in scans(data).items() if name in (arguments.persons or scans(data))}
-    people = {name: partial(Person.read, *found) for name, found in files.items()}
+    people = {name: partial(Person.read, *files) for name, files in scans(data).items()}
+    wanted = people.keys() & (arguments.persons or people)
     cells: dict[str, dict[str, dict[str, Any]]] = {title: {} for title in SHAKEN}
     for title, (shake, cubes) in SHAKEN.items():
         for name, read in people.items():
@@ -255,7 +255,10 @@ def main() -> None:
             shipped = work / f"cell-shipped-{name}.json"
             if title == AS_IT_IS and shipped.exists():
                 make = partial(mixture_of, shipped)
-            cells[title][name] = kept(work / f"robustness-{title}-{name}.json", make)
+            stored = work / f"robustness-{title}-{name}.json"
+            if name not in wanted and not stored.exists():
+                continue
+            cells[title][name] = kept(stored, make)
             print(title, name, f"{value(cells[title][name], 'mean'):.3f}", flush=True)
     sizes = {}
     for spacing in SPACINGS:
