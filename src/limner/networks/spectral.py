@@ -135,8 +135,8 @@ def held(weights: Weights) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, weight in before:
-            layer.held = weight
+        for layer, earlier in before:
+            layer.held = earlier
 
 
 @contextmanager
