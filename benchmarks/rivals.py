@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/rivals.md"))
     parser.add_argument("--persons", nargs="*", metavar="NAME", help="only these, and no other contrasts")
     parser.add_argument("--rows", nargs="*", type=int, metavar="NUMBER", help="only these of ANTs' rows, from 0 on")
+    parser.add_argument("--note", default="", help="what else is to be said above the table")
     arguments = parser.parse_args()
     data, work = Path(os.environ["LIMNER_DATA"]), arguments.work
     titles = ROWS if arguments.rows is None else [ROWS[number] for number in arguments.rows]
@@ -163,6 +164,8 @@ posterior, and the weight of the priors. "Plain EM" has limner's Gaussians, but 
   priors. They are drawn by the custom of the references, which the 16 maps' are not.
 - **The average of 16 maps**: the prior that our row has too (`limner atlas`), with an image in which each tissue is as
   bright as in the template.
+
+{arguments.note}
 
 {table_text(cells)}
 
