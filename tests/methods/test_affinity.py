@@ -55,7 +55,7 @@ def test_edges_are_those_of_the_decoders(dimensions: int) -> None:
 def test_cells_are_learned_and_decoded() -> None:
     batch, method = cells(), made(decoder=Decoder(threshold=0.6, separation=3, smallest=8))
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
-    for _ in range(80):
+    for _ in range(150):
         optimiser.zero_grad()
         torch.stack(list(lost(method, batch).values())).sum().backward()
         optimiser.step()
