@@ -198,7 +198,8 @@ def test_without_sbatch_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.Mon
 SBATCH = """#!/bin/sh
 cp "$1" "{home}/submitted"
 printf x >> "{home}/submissions"
-PYTHONPATH="{path}" sh "$1" > "{home}/worker.log" 2>&1 &
+# The script may be deleted as soon as this returns: it is the copy that runs.
+PYTHONPATH="{path}" sh "{home}/submitted" > "{home}/worker.log" 2>&1 &
 echo $! > "{home}/pid"
 echo "Submitted batch job $!"
 """
