@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,7 @@ from limner.files import open_volume
 from limner.files.affinities import save_affinities
 from limner.instances import components, nearest
 from limner.space import Affinities, Grid
-
-
-def limner(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    command = [sys.executable, "-m", "limner", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from tiny import limner
 
 
 def test_decode(tmp_path: Path) -> None:
@@ -25,15 +18,15 @@ def test_decode(tmp_path: Path) -> None:
     grid = Grid((12, 12, 12), np.diag([4e-5, 8e-6, 8e-6, 1]))
     save_affinities(Affinities(data, nearest(3), grid), tmp_path / "affinities.zarr")
     asked = ("decode", tmp_path / "affinities.zarr", "-o", tmp_path / "labels.zarr", "--threshold", 0.6)
-    done = limner(*asked, "--block", 7)
+    done = limner(*asked, "--block", 7, at=tmp_path)
     expected = components(data, nearest(3), threshold=0.6)
     assert (done.returncode, done.stdout) == (0, f"{expected.max()} segments: {tmp_path / 'labels.zarr'}\n"), (
         done.stderr
     )
     np.testing.assert_array_equal(open_volume(tmp_path / "labels.zarr", kind="instances").data, expected)
-    other = limner(*asked, "--block", 6)
+    other = limner(*asked, "--block", 6, at=tmp_path)
     assert other.returncode == 2
     assert "holds results of another run (block" in other.stderr
-    missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr")
+    missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr", at=tmp_path)
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr

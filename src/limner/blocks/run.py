@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +131,7 @@ class _Run:
         Raises:
             InputError: if a block failed again.
         """
-        asked = Stage(self.plan, stage.name)
+        asked = Stage(self.plan, stage.name, self.executor.threads)
         home = self.plan.work / stage.name
         ledger = Ledger.opened(home / "ledger", asked().facts)
         if stage is not Joined:
@@ -144,7 +144,7 @@ class _Run:
             outcomes = list(worked_through(items, Job(asked, ledger), executor=self.executor, progress=self.progress))
             failed = [one for one in outcomes if one.error]
             if not failed:
-                return
+                return _pass_on([one.notes for one in outcomes])
         raise check.blocks_failed({one.name: str(one.error) for one in failed}, total=len(items), stage=stage.name)
 
     def named(self) -> tuple[dict[str, dict[str, Any]], int]:
@@ -172,7 +172,7 @@ class _Run:
                     yield found + np.array([first[names[tuple(before)]], first[name]]) - 1
 
     def _table(self, stage: type[Blocks], name: str) -> Path:
-        return stage(self.plan, self.affinities).table(name)
+        return stage(self.plan, self.affinities, self.executor.threads).table(name)
 
     def _allocate(self, stage: type[Blocks]) -> None:
         """Make the store of a stage, unless it is there."""
@@ -182,6 +182,13 @@ class _Run:
         dtype = np.uint64 if stage is Named else np.uint32
         with replacing_folder(path) as temporary:
             zarrays.allocate(temporary, grid.shape, dtype=dtype, told=attributes(grid), shards=self.plan.size)
+
+
+def _pass_on(notes: Sequence[Sequence[str]]) -> None:
+    """Warn of what most blocks warn of: a single one may well be odd."""
+    some = [one[0] for one in notes if one]
+    if 2 * len(some) > len(notes):
+        warnings.warn(check.InputWarning(some[0]), stacklevel=4)
 
 
 def _clipped(size: int, affinities: StoredAffinities) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ faces, and `labels` writes the segments that became of them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -53,27 +54,30 @@ class Plan:
 
 @dataclass(frozen=True)
 class Stage:
-    """How a process begins to do a stage of a plan."""
+    """How a process begins to do a stage of a plan, and with how many threads; 0 for one per core."""
 
     plan: Plan
     name: str
+    threads: int = 0
 
     def __call__(self) -> Blocks:
         """Open the store."""
-        return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source))
+        return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source), self.threads)
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
+class Blocks(ABC):
     """Does one stage, block after block.
 
     Args:
         plan: of all of it.
         source: the affinities.
+        threads: that it computes with; 0 for one per core.
     """
 
     plan: Plan
     source: StoredAffinities
+    threads: int
     name: ClassVar[str]
 
     @property
@@ -97,9 +101,9 @@ class Blocks:
         box = Box(tuple(item.facts["start"]), tuple(item.facts["stop"]))
         return self.made(box, item)
 
+    @abstractmethod
     def made(self, box: Box, item: Item) -> Made:
         """Write what comes of a box."""
-        raise NotImplementedError
 
     def table(self, name: str) -> Path:
         """Return where the numbers of a block are kept."""
@@ -128,7 +132,9 @@ class Labelled(Blocks):
     def made(self, box: Box, item: Item) -> Made:
         """Write the components of a box, their sizes and their first voxels."""
         offsets = [self.source.offsets[channel] for channel in self.near]
-        labels = components(self.source.read(box, self.near), offsets, threshold=self.plan.threshold)
+        labels = components(
+            self.source.read(box, self.near), offsets, threshold=self.plan.threshold, threads=self.threads or None
+        )
         found = fragments_of(labels, box, shape=self.source.grid.shape)
         save(self.table(item.name), asdict(found))
         return Made({"fragments": len(found.sizes)}, [self.table(item.name), *self.write(box, labels)])

@@ -114,6 +114,11 @@ class Slurm:
         """What each worker may take, bytes."""
         return self.profile.memory * 1e9
 
+    @property
+    def threads(self) -> int:
+        """How many threads each worker computes with."""
+        return self.profile.threads
+
     def script(self) -> str:
         """Return the script that is submitted for each job.
 

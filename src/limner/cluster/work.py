@@ -79,6 +79,10 @@ class Executor(Protocol):
     def memory(self) -> float | None:
         """What each worker may take, bytes; None for no limit."""
 
+    @property
+    def threads(self) -> int:
+        """How many threads each worker computes with; 0 for as many as it likes."""
+
     def outcomes(self, items: Iterable[Item], job: Job, *, progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each item, in the order in which they end.
 
