@@ -49,7 +49,11 @@ ROWS = (
     "SyN: template",
     "SyN: template, Atropos, defaults, 0.25",
     "SyN: template, Atropos, Socrates[0], 0.5",
+    "SyN: average of 16 maps, Atropos without neighbours, Socrates[0], 0.5",
+    "SyN: template, Atropos without neighbours, Socrates[0], 0.5",
 )
+#: Atropos's Markov random field: its weight, and how many voxels away neighbours count.
+NEIGHBOURS, NONE = "[0.2,1x1x1]", "[0,1x1x1]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,10 +227,12 @@ class Study:
         classes[inside] = evidence.argmax(1).numpy()
         return classes, self.seconds(target, source, kind) + time.process_time() - began
 
-    def atropos(self, target: Target, source: Source, *, weight: float, **options: str) -> tuple[Array, float]:
+    def atropos(
+        self, target: Target, source: Source, *, weight: float, mrf: str = NEIGHBOURS, **options: str
+    ) -> tuple[Array, float]:
         """Return Atropos's classes, its priors being a source's classes carried over by SyN.
 
-        Its time grows with the square of their number and with all voxels, so it sees the brain's own box.
+        With neighbours, its time grows with the square of the classes' number: see the brain's own box alone.
         """
         priors = normalised(self.summed(self.carried(target, source, "SyN")))
         inside = target.seen.data != 0
@@ -236,7 +242,7 @@ class Study:
             as_ants(target.seen.data[box.slices], grid),
             as_ants(inside[box.slices], grid),
             i=[as_ants(prior, grid) for prior in priors[:, *box.slices]],
-            m="[0.2,1x1x1]",
+            m=mrf,
             priorweight=weight,
             **options,
         )
@@ -261,6 +267,8 @@ class Study:
             partial(self.likeliest, target, template, "SyN"),
             partial(self.atropos, target, template, weight=0.25),
             partial(self.atropos, target, template, **sharp),
+            partial(self.atropos, target, maps, mrf=NONE, **sharp),
+            partial(self.atropos, target, template, mrf=NONE, **sharp),
         ]
         return dict(zip(ROWS, found, strict=True))
 
