@@ -146,6 +146,17 @@ def test_a_gradient_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
         launched(1, tmp_path, name="Steep")
 
 
+def test_a_player_that_learns_nothing_for_long_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limner.training.loop.STILL", 5)
+    words = r"the gradient of 'critic' has been 0 for 5 steps at step 9 of stage 'only' \('real' is 0, 'made' is 0\)"
+    with pytest.raises(InputError, match=words):
+        launched(1, tmp_path, name="Won", steps=20, checkpoint_every=3)
+    # Stopped and resumed, it still knows for how long.
+    with pytest.raises(InputError, match=words):
+        launched(1, tmp_path, name="Won", steps=20, checkpoint_every=3)
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors"))[-1] == "only.00000006.safetensors"
+
+
 def test_patience_with_the_loss(tmp_path: Path) -> None:
     launched(1, tmp_path, name="OnePlayer", steps=200, learning_rate=1e-12, patience=3)
     assert len(lines(tmp_path)) < 40

@@ -82,6 +82,25 @@ class TwoPlayers(Trainable):
         self.steps += 1
 
 
+class Won(TwoPlayers):
+    """Has a critic that is content from its fourth step on."""
+
+    done: Tensor
+
+    def __init__(self, task: Task = TASK, options: Settings | None = None) -> None:
+        super().__init__(task, options)
+        self.register_buffer("done", torch.zeros(()))
+
+    def losses(self, batch: Batch, prior: object) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        for player, terms in super().losses(batch, prior):
+            content = player == "critic" and bool(self.done >= 3)
+            yield player, {name: term * (not content) for name, term in terms.items()}
+
+    def after_step(self) -> None:
+        super().after_step()
+        self.done += 1
+
+
 class Poisoned(OnePlayer):
     """Chokes on one scan."""
 
@@ -115,7 +134,7 @@ class Taught(OnePlayer):
     supervised = True
 
 
-METHODS = {kind.__name__: kind for kind in (OnePlayer, Noisy, TwoPlayers, Poisoned, Steep, Half, Taught)}
+METHODS = {kind.__name__: kind for kind in (OnePlayer, Noisy, TwoPlayers, Won, Poisoned, Steep, Half, Taught)}
 
 
 class Scans:

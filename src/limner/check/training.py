@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limner.check.errors import InputError
@@ -22,6 +22,24 @@ def not_finite(term: str, value: float, *, stage: str, step: int, cases: Sequenc
     return InputError(
         f"'{term}' is {value:g} at step {step} of stage '{stage}' on {names}; expected a finite number: look at "
         "the scan, or train in a new folder with a lower learning_rate, or with clip; the last checkpoint is kept"
+    )
+
+
+def nothing_learned(player: str, terms: Mapping[str, float], *, stage: str, step: int, still: int) -> InputError:
+    """Word a player of a method that no loss moves any more.
+
+    Args:
+        player: its name.
+        terms: of its loss.
+        stage: that was being trained.
+        step: counted from 1.
+        still: steps before that which left it without any gradient.
+    """
+    words = ", ".join(f"'{name}' is {value:.4g}" for name, value in terms.items())
+    return InputError(
+        f"the gradient of '{player}' has been 0 for {still} steps at step {step} of stage '{stage}' ({words}), so it "
+        "learns nothing any more, as discriminators that tell all images apart; expected some: train in a new folder "
+        "with other weights or a lower learning_rate; the last checkpoints are kept"
     )
 
 

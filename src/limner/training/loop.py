@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Adadelta, Adam, AdamW, Optimizer
 
+from limner import check
 from limner.data.loader import Loaded, Loader, prefetched
 from limner.methods.method import Trainable
 from limner.training.checkpoints import latest_checkpoint, load_checkpoint
@@ -22,6 +23,9 @@ from limner.training.progress import Progress
 from limner.training.recipe import Stage
 from limner.training.turns import agreed, turns
 from limner.training.watch import Examine, Watch
+
+#: Steps in a row without any gradient, after which a player has collapsed: discriminators that have won, for one.
+STILL = 200
 
 
 def fit(
@@ -52,7 +56,8 @@ def fit(
         examine: scores the method on scans with labels. Only if labels teach it does that decide anything.
 
     Raises:
-        InputError: for a loss that is not finite, or a checkpoint that is damaged or of something else.
+        InputError: for a loss that is not finite, a player without any gradient for long, or a checkpoint that is
+            damaged or of something else.
     """
     players = method.players()
     optimisers = {name: _optimiser(player, stage) for name, player in players.items()}
@@ -67,13 +72,17 @@ def fit(
         while not watch.ended(progress):
             begun = time.perf_counter()
             terms: dict[str, float] = {}
+            gradients: dict[str, float] = {}
             seed_noise(fabric, seed, progress.step)
             share = 1 / stage.accumulate
             parts = [turns(method, next(batches), fabric=fabric, share=share) for _ in range(stage.accumulate)]
             # In each round, every part of the step's data has its turn with one player, and then that player steps.
             for taken in zip(*parts, strict=True):
                 player = taken[0].player
-                terms |= agreed(taken, fabric=fabric, stage=stage.name, step=progress.step)
+                found, gradients[player] = agreed(taken, fabric=fabric, stage=stage.name, step=progress.step)
+                terms |= found
+                if not gradients[player] and progress.still.get(player, 0) >= STILL:
+                    raise check.nothing_learned(player, found, stage=stage.name, step=progress.step + 1, still=STILL)
                 average_gradients(players[player], fabric)
                 nn.utils.clip_grad_norm_(players[player].parameters(), stage.clip or math.inf)
                 optimisers[player].param_groups[0]["lr"] = _rate(stage, progress)
@@ -82,7 +91,7 @@ def fit(
             method.after_step()
             average_buffers(method, fabric)
             seconds = longest(time.perf_counter() - begun, fabric) if stage.minutes else time.perf_counter() - begun
-            progress = watch.looked(progress.stepped(terms, seconds=seconds))
+            progress = watch.looked(progress.stepped(terms, gradients=gradients, seconds=seconds))
     watch.end()
 
 

@@ -18,6 +18,7 @@ class Progress:
         seconds: spent on them, those before the run was stopped too.
         sums: of each loss term since the last line of metrics.
         counted: steps in the sums.
+        still: of each player, steps in a row that left it without any gradient.
         average: moving average of the whole loss.
         best: the best score so far: Dice where labels teach, else the negative loss.
         waited: times in a row that the score was no better.
@@ -27,6 +28,7 @@ class Progress:
     seconds: float = 0.0
     sums: Mapping[str, float] = field(default_factory=dict)
     counted: int = 0
+    still: Mapping[str, int] = field(default_factory=dict)
     average: float | None = None
     best: float | None = None
     waited: int = 0
@@ -36,11 +38,12 @@ class Progress:
         """Mean of each loss term since the last line of metrics."""
         return {name: total / self.counted for name, total in self.sums.items()}
 
-    def stepped(self, terms: Mapping[str, float], *, seconds: float) -> Progress:
+    def stepped(self, terms: Mapping[str, float], *, gradients: Mapping[str, float], seconds: float) -> Progress:
         """Return the progress after one more step.
 
         Args:
             terms: loss terms of that step.
+            gradients: norm of each player's gradient.
             seconds: it took.
         """
         loss = sum(terms.values())
@@ -52,6 +55,7 @@ class Progress:
             seconds=self.seconds + seconds,
             sums=sums,
             counted=self.counted + 1,
+            still={player: 0 if norm else self.still.get(player, 0) + 1 for player, norm in gradients.items()},
             average=average,
         )
 

@@ -53,8 +53,8 @@ def turns(method: Trainable, loaded: Loaded, *, fabric: Fabric, share: float) ->
         yield Turn(player, {name: term.detach() for name, term in terms.items()}, gradient, batch.case)
 
 
-def agreed(taken: Sequence[Turn], *, fabric: Fabric, stage: str, step: int) -> dict[str, float]:
-    """Return the mean of each term over a player's turns in all processes.
+def agreed(taken: Sequence[Turn], *, fabric: Fabric, stage: str, step: int) -> tuple[dict[str, float], float]:
+    """Return the mean of each term over a player's turns in all processes, and that of its gradient's norm.
 
     Args:
         taken: one turn for each batch of this process.
@@ -74,7 +74,8 @@ def agreed(taken: Sequence[Turn], *, fabric: Fabric, stage: str, step: int) -> d
         cases = fabric.broadcast(taken[batch].cases, src=process)
         value = float(everyone[process, batch, name])
         raise check.not_finite(names[name], value, stage=stage, step=step + 1, cases=cases)
-    return dict(zip(names[:-1], everyone.double().mean((0, 1)).tolist(), strict=False))
+    *terms, gradient = everyone.double().mean((0, 1)).tolist()
+    return dict(zip(names, terms, strict=False)), gradient
 
 
 def _norm(player: nn.Module) -> Tensor:
