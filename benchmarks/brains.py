@@ -234,6 +234,13 @@ def keep(path: Path, found: Callable[[], dict[str, object]]) -> None:
         path.write_text(content)
 
 
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what a file holds, made first if it is missing."""
+    if not path.exists():
+        path.write_text(json.dumps(make()))
+    return read(path)
+
+
 def all_done(jobs: dict[str, Callable[[], object]], *, workers: int) -> None:
     """Do jobs in several processes, and tell of each that ends; one that fails ends all."""
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:

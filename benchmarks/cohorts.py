@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -24,11 +23,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from brains import machine
+from brains import kept, machine
 
 from limner.cluster import Outcome, Processes, Progress, Serial
 from limner.files import open_volume, save_volume
@@ -83,10 +83,8 @@ def kills(work: Path) -> list[str]:
     seconds = float((work / "seconds").read_text())
     rows, expected = [], fingerprint(whole)
     for seed in range(KILLS):
-        path = work / f"kill-{seed}.json"
-        if not path.exists():
-            path.write_text(json.dumps(killed(seed, home, work=work, expected=expected, within=seconds)))
-        rows.append(json.loads(path.read_text()))
+        make = partial(killed, seed, home, work=work, expected=expected, within=seconds)
+        rows.append(kept(work / f"kill-{seed}.json", make))
         print(rows[-1], flush=True)
     return table(rows, seconds=seconds)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +22,7 @@ import ants
 import brains
 import numpy as np
 from ants_rows import BLUR, LABELLED, NEIGHBOURS, NONE, ROWS, SECOND, TABLE, Target, named, study_of, target_of
-from brains import machine, scans
+from brains import kept, machine, scans
 
 from limner.evaluation import evaluate
 from limner.files import open_volume
@@ -37,13 +36,6 @@ OURS = "limner: mixture, average of 16 maps, deformable"
 def scored(labels: Volume, truth: Volume, *, case: str) -> list[dict[str, Any]]:
     """Return a rival's scores, as benchmarks/brains.py scores the mixture."""
     return [dict(row) for row in evaluate(labels, truth, table=TABLE, case=case)]
-
-
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what a file holds, made first if it is missing."""
-    if not path.exists():
-        path.write_text(json.dumps(make()))
-    return json.loads(path.read_text())
 
 
 def rival_cell(make: Callable[[], tuple[Array, float]], target: Target, truth: Volume) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from brains import STRUCTURES, machine, scans
+from brains import STRUCTURES, kept, machine, scans
 from scipy import ndimage
 
 from limner.evaluation import evaluate
@@ -184,13 +184,6 @@ SHAKEN: dict[str, tuple[Callable[[Person], Person], bool]] = {
 def value(stored: dict[str, Any], structure: str, metric: str = "dice") -> float:
     """Return one score of a cell."""
     return next(row["value"] for row in stored["rows"] if (row["structure"], row["metric"]) == (structure, metric))
-
-
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what a file holds, made first if it is missing."""
-    if not path.exists():
-        path.write_text(json.dumps(make()))
-    return json.loads(path.read_text())
 
 
 def shaken_text(cells: dict[str, dict[str, dict[str, Any]]]) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from brains import machine, scans
+from brains import kept, machine, scans
 from scipy import ndimage
 
 from limner.check import InputError
@@ -162,10 +162,7 @@ def main() -> None:
     cells: dict[str, dict[str, dict[str, Any]]] = {title: {} for title in groups}
     for title, images in groups.items():
         for name, image in images.items():
-            stored = work / f"verdict-{title}-{name}.json"
-            if not stored.exists():
-                stored.write_text(json.dumps(measured(image)))
-            cells[title][name] = json.loads(stored.read_text())
+            cells[title][name] = kept(work / f"verdict-{title}-{name}.json", partial(measured, image))
             print(line(f"{title}, {name}", cells[title][name]), flush=True)
     rates = "\n".join(
         f"| {title} | {rate(found, {'fail'})} | {rate(found, {'fail', 'look'})} |" for title, found in cells.items()
