@@ -40,7 +40,7 @@ def furnish(folder: Path, volume: Volume) -> dict[str, Path]:
     kinds: dict[str, Path] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for ending in ("nii", "nii.gz", "mgh", "mgz", "npy", "npz", "nrrd", "mha", "tif"):
+        for ending in ("nii", "nii.gz", "mgh", "mgz", "npy", "npz", "nrrd", "mha", "tif", "h5", "zarr"):
             kinds[ending] = folder / ending / f"scan.{ending}"
             kinds[ending].parent.mkdir()
             save_volume(volume, kinds[ending], as_stored=True)
@@ -121,12 +121,12 @@ DAMAGES: tuple[Callable[[bytes, np.random.Generator], bytes], ...] = (
 def damage(kind: str, sound: Path, *, seed: int, folder: Path) -> tuple[Path, str]:
     """Copy what belongs to a sound file, and damage it; return what a command is given, and the name of the damage."""
     rng = np.random.default_rng(seed)
-    shutil.copytree(sound if sound.is_dir() else sound.parent, folder / "input")
-    files = sorted(path for path in (folder / "input").iterdir())
+    shutil.copytree(sound if kind == "dicom" else sound.parent, folder / "input")
+    files = sorted(path for path in (folder / "input").rglob("*") if path.is_file())
     # Of two files, the header comes second: it is damaged twice as often.
     victim = files[int(rng.integers(len(files)))]
     if len(files) == 2 and rng.random() < 0.33:
-        victim = folder / "input" / sound.name
+        victim = files[1] if kind == "zarr" else folder / "input" / sound.name
     harm = DAMAGES[seed % len(DAMAGES)]
     victim.write_bytes(harm(victim.read_bytes(), rng))
     return folder / "input" / ("" if kind == "dicom" else sound.name), harm.__name__

@@ -16,7 +16,24 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return damaged.furnish(tmp_path_factory.mktemp("sound") / "files", tiny.image())
 
 
-KINDS = ("nii", "nii.gz", "mgh", "mgz", "npy", "npz", "nrrd", "nhdr", "mha", "mhd", "tif", "png", "jpg", "dicom")
+KINDS = (
+    "nii",
+    "nii.gz",
+    "mgh",
+    "mgz",
+    "npy",
+    "npz",
+    "nrrd",
+    "nhdr",
+    "mha",
+    "mhd",
+    "tif",
+    "h5",
+    "zarr",
+    "png",
+    "jpg",
+    "dicom",
+)
 
 
 def test_sound_files_pass(sound: dict[str, Path], tmp_path: Path) -> None:
