@@ -246,6 +246,10 @@ from limner.check.training import (
     too_little_memory,
     without_tensorboard,
 )
+from limner.check.viewing import (
+    port_taken,
+    without_neuroglancer,
+)
 from limner.check.voxels import (
     finite,
     instance_ids,
@@ -386,6 +390,7 @@ __all__ = [
     "override_place",
     "pair_counts",
     "pickled",
+    "port_taken",
     "prior_damaged",
     "prior_missing",
     "prior_needed",
@@ -462,6 +467,7 @@ __all__ = [
     "window_size",
     "without_contrast",
     "without_distributed",
+    "without_neuroglancer",
     "without_prediction",
     "without_sklearn",
     "without_tensorboard",
