@@ -75,7 +75,8 @@ def likely_inverted(middle: float) -> InputWarning:
     """Word affinities most of which say that neighbours are apart, by their median."""
     return InputWarning(
         f"half of the affinities of neighbouring voxels are below {middle:.2f}, though most neighbours belong "
-        "together: if they are boundary probabilities, give 1 minus them, or write the attribute sign = 'repulsive'"
+        "together: if they are boundary probabilities, give 1 minus them, or write the attribute sign = 'repulsive'; "
+        "if that is there, take it away"
     )
 
 
@@ -117,6 +118,11 @@ def affinity_suffix(path: Path, known: Sequence[str]) -> InputError:
 def no_segment(what: str) -> InputWarning:
     """Word a segmentation without a segment; `what` names the setting that did it."""
     return InputWarning(f"{what} leaves no segment, and every voxel is background: choose another")
+
+
+def all_background(name: str) -> InputWarning:
+    """Word a segmentation that has no segment, where it is scored."""
+    return InputWarning(f"{name} is 0 in every voxel, and has no segment: see whether the right file was given")
 
 
 def same_lattice(shift: NDArray[np.float64], *, case: str, names: tuple[str, str] = COMPARED) -> None:

@@ -5,6 +5,7 @@ Source: the scores name theirs, in `partition` and `proofreading`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,12 +75,16 @@ def evaluate_instances(
         "mergers_through_z" if they touch inside segments at more faces between sections than within them, and otherwise
         as "mergers_in_section"; the tolerance plays no part in these two.
 
+    Warns about a prediction without any segment.
+
     Raises:
         InputError: if a volume has no instances, voxels do not coincide, none is common to both, or none counts.
     """
     for volume, name in ((prediction, "prediction"), (reference, "reference")):
         check.instances(volume.kind, f"{name} of '{case}'")
     segments, truth, grid = common(prediction, reference, case=case)
+    if not segments.any():
+        warnings.warn(check.all_background(f"prediction of '{case}'"), stacklevel=2)
     ignored = _ignored(truth, grid, tolerance=tolerance)
     table = partition.shared(segments, truth, ignored=ignored)
     check.some_reference(table.total, case=case)
