@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 
 from limner.check import InputError
-from limner.files import open_volume
+from limner.files import open_volume, zarrays
+from limner.files.nanometres import attributes
 from limner.space import Array, LabelTable
 from limner.view import Layer, browser, layers_of, library, viewer
-from view.volumes import LARGE, SHAPE, head, stack
+from view.volumes import LARGE, SHAPE, grid, head, stack
 
 TABLE = LabelTable.freesurfer()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,6 +79,15 @@ def test_the_server_gives_what_the_files_hold(tmp_path: Path) -> None:
         told = answer(server, 0, "info")
         assert (told["dataType"], told["shape"], told["volumeType"]) == ("uint8", list(SHAPE), "image")
         assert answer(server, 2, "info")["dataType"] == "uint64"
+
+
+def test_a_volume_that_no_memory_holds(tmp_path: Path) -> None:
+    large = grid((8000, 8000, 8000))
+    zarrays.allocate(tmp_path / "raw.zarr", large.shape, dtype=np.uint8, told=attributes(large))
+    with viewer(layers_of(tmp_path / "raw.zarr", table=TABLE)) as server:
+        assert answer(server, 0, "info")["shape"] == [8000] * 3
+        assert answer(server, 0, "1,2,2/7990,0,0/8000,4,4").shape == (10, 4, 4)
+        assert server.state.cross_section_scale == pytest.approx(browser.FARTHEST / browser.SECTION)
 
 
 def test_nothing_is_told_without_the_token(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ PLANES = ("yz", "xz", "xy")
 OPACITY = {"image": 1.0, "affinities": 0.5, "labels": 0.4, "truth": 0.4, "errors": 0.7}
 #: Screen pixels that the longest side of the image takes in a section, and how much larger the view in 3-D is.
 SECTION, AROUND = 280, 1.3
+#: Coordinates that are seen at first, at most: of more, too many chunks would be read for one look.
+FARTHEST = 1024
 #: How scans are turned (quaternion x, y, z, w), so that sections are as in radiology: right to the left, feet down.
 UPRIGHT = (0.0, 0.5**0.5, -(0.5**0.5), 0.0)
 
@@ -148,10 +150,10 @@ def _no_surface(_: int) -> NoReturn:
 
 
 def _look_at(state: Any, grid: Grid, *, space: Space) -> None:
-    """Look at the middle of a grid, from where all of it is seen."""
+    """Look at the middle of a grid, from where all of it is seen unless it is large."""
     corners = space.matrix(grid) @ np.append(grid.indices(grid.corners()).T + 0.5, np.ones((1, 8)), axis=0)
     low, high = corners.min(axis=1), corners.max(axis=1)
-    extent = float(((high - low) * space.scales).max() / space.scales.min())
+    extent = min(float(((high - low) * space.scales).max() / space.scales.min()), FARTHEST)
     state.dimensions = space.dimensions()
     state.position = (low + high) / 2
     state.cross_section_scale, state.projection_scale = extent / SECTION, extent * AROUND
