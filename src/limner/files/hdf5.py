@@ -77,8 +77,8 @@ def _only(content: Any, name: str, *, path: Path, dimensions: tuple[int, ...]) -
     return found[fitting[0]]
 
 
-def handle(path: Path, name: str) -> tuple[Any, dict[str, Any]]:
-    """Return the array called `name`, or the only volume, unread, and its attributes.
+def handle(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> tuple[Any, dict[str, Any]]:
+    """Return the array called `name`, or the only one of as many axes, unread, and its attributes.
 
     The file stays open as long as the array is used.
 
@@ -89,7 +89,7 @@ def handle(path: Path, name: str) -> tuple[Any, dict[str, Any]]:
 
     try:
         content: Any = h5py.File(path, "r")
-        array = content[name] if name in content else _only(content, name, path=path, dimensions=(2, 3))
+        array = content[name] if name in content else _only(content, name, path=path, dimensions=dimensions)
         check.numeric(array.dtype, path)
     except check.InputError:
         raise

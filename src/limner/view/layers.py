@@ -12,7 +12,7 @@ import numpy as np
 
 from limner.evaluation import common_boxes
 from limner.files import is_store, stem, storing, suffix
-from limner.files.affinities import ATTRACTIVE, StoredAffinities, open_affinities
+from limner.files.affinities import StoredAffinities
 from limner.files.unread import UnreadVolume, thick
 from limner.space import Array, Box, Grid, LabelTable
 from limner.view.errors import INSTANCES, STRUCTURES, Errors, Pair, Slices, Voxels, differences
@@ -193,14 +193,9 @@ class _Neighbours:
 
 def _affinities(path: Path, name: str, *, visible: bool) -> Layer:
     """Return the layer of affinities: between direct neighbours along the last axis, the one before, and the first."""
-    if is_store(path):
-        stored = StoredAffinities.opened(path)
-    else:
-        whole = open_affinities(path)
-        stored = StoredAffinities(path, whole.data, whole.offsets, whole.grid, ATTRACTIVE)
-    near = {
-        np.flatnonzero(offset)[0]: index for index, offset in enumerate(stored.offsets) if sum(map(abs, offset)) == 1
-    }
+    stored = (StoredAffinities.opened if is_store(path) else StoredAffinities.in_file)(path)
+    direct = [channel for channel, offset in enumerate(stored.offsets) if sum(map(abs, offset)) == 1]
+    near = {int(np.flatnonzero(stored.offsets[channel])[0]): channel for channel in direct}
     chosen = tuple(near[axis] for axis in sorted(near, reverse=True)) or (0,)
     grid = thick(stored.grid)
     dtype = np.dtype(np.uint8 if stored.array.dtype == np.uint8 else np.float32)
