@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from limner.check import InputError
-from limner.files import open_volume, zarrays
+from limner.files import open_volume, save_volume, zarrays
 from limner.files.nanometres import attributes
-from limner.space import Array, LabelTable
+from limner.space import Array, Grid, LabelTable, Volume
 from limner.view import Layer, browser, layers_of, library, viewer
 from view.volumes import LARGE, SHAPE, grid, head, stack
 
@@ -141,6 +141,14 @@ def test_sections_lie_in_voxels_of_nanometres(tmp_path: Path) -> None:
     np.testing.assert_allclose(matrix @ [0, 0, 0, 1], [7, 5, 2], atol=1e-5)
     np.testing.assert_allclose(matrix @ [1, 2, 3, 1], [10, 7, 3], atol=1e-5)
     np.testing.assert_allclose(inner @ [0, 0, 0, 1], [7, 5, 3], atol=1e-5)
+
+
+def test_a_section_has_the_window_to_itself(tmp_path: Path) -> None:
+    flat = Grid((7, 9), np.array([[0, 4e-6, 0], [4e-6, 0, 0], [0, 0, 1]]))
+    save_volume(Volume(np.arange(63, dtype=np.float32).reshape(7, 9), flat, "image"), tmp_path / "page.tif")
+    with viewer(layers_of(tmp_path / "page.tif", table=TABLE)) as server:
+        assert server.state.layout.type == "xy"
+        np.testing.assert_allclose(server.state.position, [4.5, 3.5, 0.5], atol=1e-5)
 
 
 @pytest.mark.parametrize("most", [100, 10**6])

@@ -160,7 +160,8 @@ def _look_at(state: Any, grid: Grid, *, space: Space) -> None:
     state.cross_section_background_color = "#000000"
     state.show_default_annotations = False
     if min(grid.shape) == 1:
-        # What is flat is looked at from the side that there is.
+        # What is flat is looked at from the side that there is, with the whole window to itself.
+        state.cross_section_scale /= 2
         state.layout = PLANES[oriented_axes(grid.affine)[0][int(np.argmin(grid.shape))]]
     elif space.unit == "mm":
         state.cross_section_orientation = state.projection_orientation = UPRIGHT
