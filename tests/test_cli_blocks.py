@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
+import zarr
 
 from limner.files import open_volume
 from limner.files.affinities import save_affinities
@@ -30,3 +32,17 @@ def test_decode(tmp_path: Path) -> None:
     missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr", at=tmp_path)
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
+
+
+@pytest.mark.parametrize("sign", ["attractive", "repulsive"])
+def test_the_wrong_sign_is_said(tmp_path: Path, sign: str) -> None:
+    belong = np.full((3, 6, 6, 6), 0.95, np.float32)
+    values = 1 - belong if sign == "attractive" else belong
+    save_affinities(
+        Affinities(values, nearest(3), Grid((6, 6, 6), np.diag([1e-5, 1e-5, 1e-5, 1]))), tmp_path / "near.zarr"
+    )
+    zarr.open_array(tmp_path / "near.zarr").update_attributes({"sign": sign})
+    done = limner("decode", "near.zarr", "-o", "labels.zarr", at=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "half of the affinities of neighbouring voxels are below 0.05" in done.stderr
+    assert "write the attribute sign = 'repulsive'; if that is there, take it away" in done.stderr

@@ -70,3 +70,12 @@ def test_negative_ids_are_refused(tmp_path: Path) -> None:
     save_volume(Volume(objects() - 1, grid, "labels"), tmp_path / "found.tif")
     told = refused(limner("evaluate", "found.tif", "truth.hdf", at=tmp_path))
     assert "hold -1 at voxel (0, 0, 5), one of 48 such values" in told
+
+
+def test_a_volume_that_is_all_background(tmp_path: Path) -> None:
+    saved(tmp_path / "truth.hdf", objects())
+    saved(tmp_path / "found.zarr", objects() * 0)
+    done = limner("evaluate", "found.zarr", "truth.hdf", at=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "limner: prediction of 'found' is 0 in every voxel, and has no segment" in done.stderr
+    assert "is ignored everywhere" in refused(limner("evaluate", "truth.hdf", "found.zarr", at=tmp_path))

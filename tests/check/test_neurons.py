@@ -44,6 +44,10 @@ REFUSED = [
         "prediction and reference of 'a' share no voxel; expected overlapping extents: correct their offsets",
     ),
     (
+        lambda: check.overlapping(0, case="raw", names=("labels 'found'", "image")),
+        "labels 'found' and image of 'raw' share no voxel; expected overlapping extents: correct their offsets",
+    ),
+    (
         lambda: check.some_reference(0, case="a"),
         (
             "reference of 'a' is ignored everywhere (0, or within the border tolerance); expected labelled voxels: "

@@ -48,6 +48,14 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.whole_numbers(np.array([[1, 2**63 + 5]], np.uint64), SCAN),
+        (
+            "labels 'data/scan.nii.gz' hold 9223372036854775813 at voxel (0, 1), one of 1 such values; expected whole "
+            "numbers of at most 32 bits: if they tell objects apart, say so: --instances, or --kind instances in "
+            "convert"
+        ),
+    ),
+    (
         lambda: check.volume(np.zeros((2, 3)), (2, 4), kind="image"),
         "volume has data of shape (2, 3); expected that of its grid, (2, 4): crop both alike",
     ),

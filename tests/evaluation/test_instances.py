@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limner.check import InputError
+from limner.check import InputError, InputWarning
 from limner.evaluation import INSTANCE_METRICS, evaluate_instances
 from limner.space import Grid, Volume
 
@@ -91,6 +91,7 @@ def test_what_cannot_be_compared_is_refused(prediction: Volume, reference: Volum
 
 
 def test_an_empty_prediction_is_scored() -> None:
-    found = scores(volume(np.zeros_like(blocks())), volume(blocks()))
+    with pytest.warns(InputWarning, match="prediction of 'cube' is 0 in every voxel, and has no segment"):
+        found = scores(volume(np.zeros_like(blocks())), volume(blocks()))
     assert (found["vi_split"], found["vi_merge"], found["segments"]) == pytest.approx((0, 3, 0))
     assert found["ap50"] == 0

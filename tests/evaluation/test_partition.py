@@ -17,10 +17,12 @@ from limner.evaluation import (
     cremi_score,
     information_f,
     joined,
+    matched,
     mergers,
     near_borders,
     rand_f,
     shared,
+    shared_by_parts,
     splits,
     variation_of_information,
 )
@@ -178,3 +180,31 @@ def test_joined_segments_are_counted_as_if_they_had_been_one() -> None:
     for one, other in ((found.segments, expected.segments), (found.of_segment, expected.of_segment)):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(variation_of_information(found), variation_of_information(expected), atol=1e-12)
+
+
+@given(pairs())
+def test_parts_are_counted_as_the_whole(volumes: tuple[np.ndarray, np.ndarray]) -> None:
+    segments, truth = (volume.reshape(-1) for volume in volumes)
+    middle = len(truth) // 2
+    halves = [(segments[part], truth[part]) for part in (slice(0, middle), slice(middle, None))]
+    found, expected = shared_by_parts(halves), shared(segments, truth)
+    for one, other in ((found.objects, expected.objects), (found.segments, expected.segments)):
+        np.testing.assert_array_equal(one, other)
+    columns = [sorted(zip(table.truth, table.segment, table.voxels, strict=True)) for table in (found, expected)]
+    assert columns[0] == columns[1]
+
+
+@given(pairs())
+def test_matches_are_the_largest_overlaps_that_are_left(volumes: tuple[np.ndarray, np.ndarray]) -> None:
+    table = shared(*volumes)
+    partner = dict(zip(table.objects.tolist(), matched(table).tolist(), strict=True))
+    held = Counter(zip(volumes[1].ravel().tolist(), volumes[0].ravel().tolist(), strict=True))
+    overlaps = {pair: voxels for pair, voxels in held.items() if all(pair)}
+    assert set(partner) == {owner for owner, _ in held if owner}
+    given = [segment for segment in partner.values() if segment]
+    assert len(given) == len(set(given))
+    for (owner, segment), voxels in overlaps.items():
+        # Who goes without a larger overlap than its own has lost it to somebody whose overlap is at least as large.
+        own = overlaps.get((owner, partner[owner]), 0)
+        rival = max((overlaps[other, taken] for other, taken in partner.items() if taken == segment), default=0)
+        assert max(own, rival) >= voxels

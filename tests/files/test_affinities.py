@@ -9,9 +9,9 @@ import zarr
 
 from limner.check import InputError, InputWarning
 from limner.files import save_volume
-from limner.files.affinities import open_affinities, save_affinities
+from limner.files.affinities import StoredAffinities, open_affinities, save_affinities
 from limner.files.nanometres import placed
-from limner.space import Affinities, Grid, Volume
+from limner.space import Affinities, Box, Grid, Volume
 
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, -9, 0))
 DATA = np.random.default_rng(0).random((4, 2, 10, 3), dtype=np.float32)
@@ -66,3 +66,20 @@ def test_formats_without_a_place_for_channels(tmp_path: Path) -> None:
     save_volume(Volume(DATA[0], GRID, "image"), tmp_path / "raw.hdf")
     with pytest.raises(InputError, match="has no attribute 'offsets'"):
         open_affinities(tmp_path / "raw.hdf")
+
+
+@pytest.mark.parametrize("ending", [".zarr", ".hdf"])
+@pytest.mark.parametrize("sign", ["attractive", "repulsive"])
+def test_a_part_is_that_of_the_whole(tmp_path: Path, ending: str, sign: str) -> None:
+    path = tmp_path / f"a{ending}"
+    save_affinities(Affinities(DATA, OFFSETS, GRID), path)
+    if ending == ".zarr":
+        zarr.open_array(path).update_attributes({"sign": sign})
+    else:
+        with h5py.File(path, "r+") as file:
+            file["volumes/affinities"].attrs["sign"] = sign
+    stored = (StoredAffinities.opened if ending == ".zarr" else StoredAffinities.in_file)(path)
+    assert not isinstance(stored.array, np.ndarray)
+    found = stored.read(Box((0, 2, 1), (2, 9, 3)), [3, 0])
+    np.testing.assert_array_equal(found, open_affinities(path).data[[3, 0], :, 2:9, 1:3])
+    np.testing.assert_array_equal(stored.grid.affine, GRID.affine)

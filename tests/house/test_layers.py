@@ -30,7 +30,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "training cluster",
         "blocks",
         "inference",
-        "study report",
+        "study report view",
         "__init__",
         "cli",
         "__main__",
@@ -38,7 +38,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
-WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation", "cluster", "blocks"})
+WITHOUT_TORCH = frozenset({"check", "space", "files", "instances", "evaluation", "cluster", "blocks", "view"})
 BRINGS_TORCH = frozenset({"torch", "monai", "lightning", "lightning_fabric"})
 
 # What takes long to load, and so is imported inside the function that needs it or by the rooms that are about it.
@@ -59,6 +59,7 @@ HEAVY = (
     "tensorboard",
     "distributed",
     "dask_jobqueue",
+    "neuroglancer",
 )
 
 

@@ -148,6 +148,7 @@ from limner.check.neurons import (
     affinity_range,
     affinity_sign,
     affinity_suffix,
+    all_background,
     channels,
     decodable,
     edge_per_axis,
@@ -247,6 +248,10 @@ from limner.check.training import (
     too_little_memory,
     without_tensorboard,
 )
+from limner.check.viewing import (
+    port_taken,
+    without_neuroglancer,
+)
 from limner.check.voxels import (
     finite,
     instance_ids,
@@ -273,6 +278,7 @@ __all__ = [
     "affinity_suffix",
     "alignable",
     "alike",
+    "all_background",
     "ambiguous_arrays",
     "another_file",
     "another_item",
@@ -388,6 +394,7 @@ __all__ = [
     "override_place",
     "pair_counts",
     "pickled",
+    "port_taken",
     "prior_damaged",
     "prior_missing",
     "prior_needed",
@@ -464,6 +471,7 @@ __all__ = [
     "window_size",
     "without_contrast",
     "without_distributed",
+    "without_neuroglancer",
     "without_prediction",
     "without_sklearn",
     "without_tensorboard",

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from limner.check.errors import InputError, InputWarning
 
+#: What two volumes are called of which one is scored by the other.
+COMPARED = ("prediction", "reference")
+
 
 def affinities(data: NDArray[Any], offsets: Sequence[Sequence[int]], *, shape: tuple[int, ...] | None = None) -> None:
     """Refuse an array that does not have a channel for each offset, and an axis for each of its steps.
@@ -72,7 +75,8 @@ def likely_inverted(middle: float) -> InputWarning:
     """Word affinities most of which say that neighbours are apart, by their median."""
     return InputWarning(
         f"half of the affinities of neighbouring voxels are below {middle:.2f}, though most neighbours belong "
-        "together: if they are boundary probabilities, give 1 minus them, or write the attribute sign = 'repulsive'"
+        "together: if they are boundary probabilities, give 1 minus them, or write the attribute sign = 'repulsive'; "
+        "if that is there, take it away"
     )
 
 
@@ -116,7 +120,12 @@ def no_segment(what: str) -> InputWarning:
     return InputWarning(f"{what} leaves no segment, and every voxel is background: choose another")
 
 
-def same_lattice(shift: NDArray[np.float64], *, case: str) -> None:
+def all_background(name: str) -> InputWarning:
+    """Word a segmentation that has no segment, where it is scored."""
+    return InputWarning(f"{name} is 0 in every voxel, and has no segment: see whether the right file was given")
+
+
+def same_lattice(shift: NDArray[np.float64], *, case: str, names: tuple[str, str] = COMPARED) -> None:
     """Refuse two grids whose voxels do not coincide, by the voxels (D,) between their first ones.
 
     Raises:
@@ -124,12 +133,12 @@ def same_lattice(shift: NDArray[np.float64], *, case: str) -> None:
     """
     if np.abs(shift - np.rint(shift)).max() > 1e-2:
         raise InputError(
-            f"prediction and reference of '{case}' lie {np.round(shift, 3).tolist()} voxels apart; expected whole "
+            f"{names[0]} and {names[1]} of '{case}' lie {np.round(shift, 3).tolist()} voxels apart; expected whole "
             "voxels of one size: resample one onto the grid of the other, or correct its resolution and offset"
         )
 
 
-def overlapping(voxels: int, *, case: str) -> None:
+def overlapping(voxels: int, *, case: str, names: tuple[str, str] = COMPARED) -> None:
     """Refuse two volumes that share no voxel.
 
     Raises:
@@ -137,7 +146,7 @@ def overlapping(voxels: int, *, case: str) -> None:
     """
     if voxels == 0:
         raise InputError(
-            f"prediction and reference of '{case}' share no voxel; expected overlapping extents: correct their offsets"
+            f"{names[0]} and {names[1]} of '{case}' share no voxel; expected overlapping extents: correct their offsets"
         )
 
 
@@ -154,7 +163,7 @@ def some_reference(voxels: int, *, case: str) -> None:
         )
 
 
-def same_axes(axes: NDArray[np.float64], *, case: str) -> None:
+def same_axes(axes: NDArray[np.float64], *, case: str, names: tuple[str, str] = COMPARED) -> None:
     """Refuse two grids whose axes or voxel sizes differ, by the axes (D, D) of the one in voxels of the other.
 
     Raises:
@@ -163,7 +172,7 @@ def same_axes(axes: NDArray[np.float64], *, case: str) -> None:
     if np.abs(axes - np.eye(len(axes))).max() > 1e-3:
         ratio = np.round(np.linalg.norm(axes, axis=0), 4).tolist()
         raise InputError(
-            f"prediction and reference of '{case}' have voxels in the ratio {ratio} or other axes; expected the same: "
+            f"{names[0]} and {names[1]} of '{case}' have voxels in the ratio {ratio} or other axes; expected the same: "
             "a resolution may be missing or in another unit; correct it, or resample one of them"
         )
 

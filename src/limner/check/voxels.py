@@ -79,9 +79,17 @@ def whole_numbers(data: NDArray[Any], name: object) -> None:
     wrong = data.size - int(np.count_nonzero(right))
     if wrong:
         voxel = tuple(int(i) for i in np.unravel_index(int(np.argmin(right)), data.shape))
+        whole = data.dtype.kind != "f"
+        remedy = (
+            "if they tell objects apart, say so: --instances, or --kind instances in convert"
+            if whole
+            else "give a label map (resampled by nearest neighbour if at all), not an image"
+        )
+        # Rounded to six digits, ids of 64 bits are nobody's.
+        value = int(data[voxel]) if whole else f"{data[voxel]:g}"
         raise InputError(
-            f"labels '{name}' hold {data[voxel]:g} at voxel {voxel}, one of {wrong} such values; expected whole "
-            "numbers of at most 32 bits: give a label map (resampled by nearest neighbour if at all), not an image"
+            f"labels '{name}' hold {value} at voxel {voxel}, one of {wrong} such values; expected whole "
+            f"numbers of at most 32 bits: {remedy}"
         )
 
 

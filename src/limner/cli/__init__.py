@@ -17,6 +17,7 @@ from limner.cli.learning import adapt, atlas, train
 from limner.cli.objects import tune
 from limner.cli.segmenting import demo, segment
 from limner.cli.terminal import INTERRUPTED, MISUSED, fail
+from limner.cli.viewing import view
 
 #: Threads of torch, numba and numpy take turns: those that wait must not keep the cores from those that work, or an
 #: atlas takes two and a half times as long to build. What the user has set stays.
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, atlas, train, adapt, tune, segment, decode, task, study, evaluate, report, convert):
+for command in (demo, atlas, train, adapt, tune, segment, decode, task, study, evaluate, report, view, convert):
     app.command()(command)
 app.command("check")(check_paths)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.evaluation.instances import INSTANCE_METRICS, InstanceScores, evaluate_instances
+from limner.evaluation.instances import INSTANCE_METRICS, InstanceScores, common_boxes, evaluate_instances
 from limner.evaluation.overlap import contingency, dice, volumes
 from limner.evaluation.partition import (
     Shared,
@@ -11,9 +11,11 @@ from limner.evaluation.partition import (
     cremi_score,
     information_f,
     joined,
+    matched,
     near_borders,
     rand_f,
     shared,
+    shared_by_parts,
     variation_of_information,
 )
 from limner.evaluation.proofreading import Merger, Split, mergers, splits
@@ -36,6 +38,7 @@ __all__ = [
     "average_distance",
     "average_precision",
     "bootstrap_interval",
+    "common_boxes",
     "compared",
     "contingency",
     "cremi_score",
@@ -45,11 +48,13 @@ __all__ = [
     "hausdorff",
     "information_f",
     "joined",
+    "matched",
     "mergers",
     "near_borders",
     "paired_tests",
     "rand_f",
     "shared",
+    "shared_by_parts",
     "splits",
     "summarised",
     "surface_distances",

@@ -5,6 +5,7 @@ Source: the scores name theirs, in `partition` and `proofreading`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,12 +75,16 @@ def evaluate_instances(
         "mergers_through_z" if they touch inside segments at more faces between sections than within them, and otherwise
         as "mergers_in_section"; the tolerance plays no part in these two.
 
+    Warns about a prediction without any segment.
+
     Raises:
         InputError: if a volume has no instances, voxels do not coincide, none is common to both, or none counts.
     """
     for volume, name in ((prediction, "prediction"), (reference, "reference")):
         check.instances(volume.kind, f"{name} of '{case}'")
     segments, truth, grid = common(prediction, reference, case=case)
+    if not segments.any():
+        warnings.warn(check.all_background(f"prediction of '{case}'"), stacklevel=2)
     ignored = _ignored(truth, grid, tolerance=tolerance)
     table = partition.shared(segments, truth, ignored=ignored)
     check.some_reference(table.total, case=case)
@@ -97,16 +102,32 @@ def common(prediction: Volume, reference: Volume, *, case: str) -> tuple[Array, 
     Raises:
         InputError: if their voxels do not coincide, or none is common.
     """
-    here, there = reference.grid, prediction.grid
+    there, here = common_boxes(prediction.grid, reference.grid, case=case)
+    return prediction.data[there.slices], reference.data[here.slices], reference.grid.cropped(here)
+
+
+def common_boxes(
+    there: Grid, here: Grid, *, case: str, names: tuple[str, str] = ("prediction", "reference")
+) -> tuple[Box, Box]:
+    """Return the box of the voxels that two grids have in common, in the voxels of each of them.
+
+    Args:
+        there: a grid.
+        here: another.
+        case: for messages.
+        names: what lies on each of them, for messages.
+
+    Raises:
+        InputError: if their voxels do not coincide, or none is common.
+    """
     axes = np.linalg.solve(here.affine[:-1, :-1], there.affine[:-1, :-1])
-    check.same_axes(np.asarray(axes, np.float64), case=case)
+    check.same_axes(np.asarray(axes, np.float64), case=case, names=names)
     shift = here.indices(there.affine[:-1, -1])
-    check.same_lattice(shift, case=case)
+    check.same_lattice(shift, case=case, names=names)
     steps = np.rint(shift).astype(int)
     box = Box(tuple(steps), tuple(steps + there.shape)).clipped(here.shape)
-    check.overlapping(box.size, case=case)
-    moved = Box(tuple(np.subtract(box.start, steps)), tuple(np.subtract(box.stop, steps)))
-    return prediction.data[moved.slices], reference.data[box.slices], here.cropped(box)
+    check.overlapping(box.size, case=case, names=names)
+    return Box(tuple(np.subtract(box.start, steps)), tuple(np.subtract(box.stop, steps))), box
 
 
 def _ignored(truth: Array, grid: Grid, *, tolerance: float) -> NDArray[np.bool_] | None:

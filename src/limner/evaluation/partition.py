@@ -10,6 +10,7 @@ geometric mean of the adapted Rand error and the variation of information.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,14 +64,47 @@ def shared(segments: Array, truth: Array, *, ignored: NDArray[np.bool_] | None =
         truth: (*S) likewise; 0 is ignored.
         ignored: (*S), true for voxels that do not count either.
     """
+    return _table(_counted(segments, truth, ignored=ignored))
+
+
+def shared_by_parts(parts: Iterable[tuple[Array, Array]]) -> Shared:
+    """Count the voxels that segments and true objects share, in pieces (segments, truth) of a volume, one at a time."""
+    counts = np.concatenate([_counted(segments, truth) for segments, truth in parts])
+    pairs, where = np.unique(counts[:, :2], axis=0, return_inverse=True)
+    voxels = _summed(where.reshape(-1), counts[:, 2].astype(np.int64), size=len(pairs))
+    return _table(np.column_stack([pairs, voxels.astype(np.uint64)]))
+
+
+def _counted(segments: Array, truth: Array, *, ignored: NDArray[np.bool_] | None = None) -> NDArray[np.uint64]:
+    """Return the true object, the segment and the voxels of each pair that shares some, (P, 3)."""
     from limner.evaluation import kernels
 
     skipped = np.empty(0, np.bool_) if ignored is None else ignored.reshape(-1)
-    pairs = kernels.count_pairs(truth.reshape(-1), segments.reshape(-1), skipped)
-    pairs = pairs[pairs[:, 0] > 0]
+    pairs: NDArray[np.uint64] = kernels.count_pairs(truth.reshape(-1), segments.reshape(-1), skipped)
+    return pairs[pairs[:, 0] > 0, :3]
+
+
+def _table(pairs: NDArray[np.uint64]) -> Shared:
+    """Return the table of pairs (P, 3)."""
     objects, true = _ranked(pairs[:, 0])
     names, found = _ranked(pairs[:, 1])
     return Shared(true, found, pairs[:, 2].astype(np.int64), objects, names)
+
+
+def matched(table: Shared) -> NDArray[np.uint64]:
+    """Return the segment that each object is matched with, (A,); 0 if with none.
+
+    No segment is matched twice: the pair that shares most voxels comes first, of equals the one that stands first.
+
+    Source: our own; the greedy form of the assignment by which matches are usually counted.
+    """
+    partner = np.zeros(len(table.objects), np.uint64)
+    taken = table.segments == 0
+    for pair in np.argsort(-table.voxels, kind="stable").tolist():
+        owner, segment = table.truth[pair], table.segment[pair]
+        if not partner[owner] and not taken[segment]:
+            partner[owner], taken[segment] = table.segments[segment], True
+    return partner
 
 
 def joined(table: Shared, names: Array) -> Shared:

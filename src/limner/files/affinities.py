@@ -27,11 +27,11 @@ ATTRACTIVE, REPULSIVE = "attractive", "repulsive"
 
 @dataclass(frozen=True, eq=False)
 class StoredAffinities:
-    """Affinities in a store, of which a part is read at a time.
+    """Affinities on disk, of which a part is read at a time.
 
     Args:
-        path: of the store.
-        array: of the store, (C, *S), unread.
+        path: of the store or file.
+        array: in it, (C, *S), unread.
         offsets: (C, D) voxels.
         grid: of the shape S.
         sign: of what is stored.
@@ -52,6 +52,27 @@ class StoredAffinities:
         """
         check.existing_store(path)
         array, told = zarrays.handle(path, NAME)
+        return cls._described(path, array, told=told)
+
+    @classmethod
+    def in_file(cls, path: Path) -> StoredAffinities:
+        """Look into an HDF5 file, which stays open.
+
+        Raises:
+            InputError: as `open_affinities` does.
+        """
+        _known(path)
+        check.existing_file(path)
+        array, told = hdf5.handle(path, NAME, dimensions=(3, 4))
+        return cls._described(path, array, told=told)
+
+    @classmethod
+    def _described(cls, path: Path, array: Any, *, told: Mapping[str, Any]) -> StoredAffinities:
+        """Return an unread array as what its attributes say that it is.
+
+        Raises:
+            InputError: as `open_affinities` does.
+        """
         offsets, grid = _known_offsets(told, path), _grid(told, array.shape[1:], path=path)
         check.channels(array.shape, offsets)
         sign = told.get("sign", ATTRACTIVE)

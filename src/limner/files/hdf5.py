@@ -77,6 +77,27 @@ def _only(content: Any, name: str, *, path: Path, dimensions: tuple[int, ...]) -
     return found[fitting[0]]
 
 
+def handle(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> tuple[Any, dict[str, Any]]:
+    """Return the array called `name`, or the only one of as many axes, unread, and its attributes.
+
+    The file stays open as long as the array is used.
+
+    Raises:
+        InputError: as `opened` does.
+    """
+    import h5py
+
+    try:
+        content: Any = h5py.File(path, "r")
+        array = content[name] if name in content else _only(content, name, path=path, dimensions=dimensions)
+        check.numeric(array.dtype, path)
+    except check.InputError:
+        raise
+    except Exception as error:
+        raise check.unreadable(path, error) from error
+    return array, dict(array.attrs)
+
+
 def write(volume: Volume, path: Path) -> None:
     """Write an image as the raw, or labels and instances as the neuron ids, of a file that holds nothing else.
 
