@@ -86,8 +86,8 @@ REFUSED = [
     (
         lambda: check.only_classes("--prior", "affinity"),
         (
-            "--prior means nothing to a model of method 'affinity', which tells objects apart; expected a volume, "
-            "--model and -o alone: leave it out"
+            "--prior means nothing to a model of method 'affinity', which tells objects apart; expected no options of "
+            "brains: leave it out"
         ),
     ),
     (

@@ -17,12 +17,34 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from limner.blocks.working import box_of, write
 from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.files import replacing, zarrays
 from limner.files.affinities import StoredAffinities
 from limner.instances import components, contacts, fragments_of, limit_of
 from limner.space import Array, Box
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which segments are wanted: all that labels depend on, whatever the blocks.
+
+    Args:
+        threshold: from 0 to 1; edges above it connect.
+        smallest: voxels of the smallest segment that stays.
+        origin: what the affinities are made from, name by name: hashes of how files looked at the beginning.
+    """
+
+    threshold: float
+    smallest: int
+    origin: tuple[tuple[str, str], ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same, JSON-ready."""
+        chosen = {"threshold": self.threshold, "smallest": self.smallest}
+        return {"limner": version("limner"), **dict(self.origin), **chosen}
 
 
 @dataclass(frozen=True)
@@ -33,23 +55,17 @@ class Plan:
         source: the store, absolute.
         work: folder of what is kept on the way, absolute.
         size: (D,) voxels of a block.
-        threshold: from 0 to 1; edges above it connect.
-        smallest: voxels of the smallest segment that stays.
-        state: hash of how the store looked at the beginning.
+        wanted: of it.
     """
 
     source: Path
     work: Path
     size: tuple[int, ...]
-    threshold: float
-    smallest: int
-    state: str
+    wanted: Wanted
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the labels depend on."""
-        chosen = {"threshold": self.threshold, "smallest": self.smallest, "block": list(self.size)}
-        return {"limner": version("limner"), "affinities": self.state, **chosen}
+    def facts(self, stage: str) -> dict[str, Any]:
+        """Return what all blocks of a stage have in common, JSON-ready."""
+        return {**self.wanted.facts, "block": list(self.size), "stage": stage}
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,11 @@ class Stage:
     plan: Plan
     name: str
     threads: int = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What all blocks of the stage have in common."""
+        return self.plan.facts(self.name)
 
     def __call__(self) -> Blocks:
         """Open the store."""
@@ -83,7 +104,7 @@ class Blocks(ABC):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What all blocks of the stage have in common."""
-        return {**self.plan.facts, "stage": self.name}
+        return self.plan.facts(self.name)
 
     @property
     def home(self) -> Path:
@@ -98,8 +119,7 @@ class Blocks(ABC):
     def __call__(self, item: Item, *, step: Step) -> Made:
         """Do a block."""
         step(self.name)
-        box = Box(tuple(item.facts["start"]), tuple(item.facts["stop"]))
-        return self.made(box, item)
+        return self.made(box_of(item), item)
 
     @abstractmethod
     def made(self, box: Box, item: Item) -> Made:
@@ -116,12 +136,7 @@ class Blocks(ABC):
 
     def write(self, box: Box, labels: Array) -> list[Path]:
         """Write labels (*box) into the stage's store, and return their file; a store has none for zeros alone."""
-        import zarr
-
-        array: Any = zarr.open_array(store(self.plan.work, self.name), mode="r+")
-        array[box.slices] = labels
-        place = "/".join(str(first // step) for first, step in zip(box.start, self.plan.size, strict=True))
-        return [store(self.plan.work, self.name) / "c" / place] if labels.any() else []
+        return write(store(self.plan.work, self.name), labels, box=box)
 
 
 class Labelled(Blocks):
@@ -133,7 +148,10 @@ class Labelled(Blocks):
         """Write the components of a box, their sizes and their first voxels."""
         offsets = [self.source.offsets[channel] for channel in self.near]
         labels = components(
-            self.source.read(box, self.near), offsets, threshold=self.plan.threshold, threads=self.threads or None
+            self.source.read(box, self.near),
+            offsets,
+            threshold=self.plan.wanted.threshold,
+            threads=self.threads or None,
         )
         found = fragments_of(labels, box, shape=self.source.grid.shape)
         save(self.table(item.name), asdict(found))
@@ -162,7 +180,7 @@ class Joined(Blocks):
         before = _section(box, axis, index=box.start[axis] - 1)
         # An edge is stored at the voxel from which its offset leads to the other.
         values = self.source.read(after if self.source.offsets[channel][axis] < 0 else before, [channel])[0]
-        joined = values > limit_of(self.plan.threshold, values.dtype)
+        joined = values > limit_of(self.plan.wanted.threshold, values.dtype)
         return contacts(self.fragments(before), self.fragments(after), edges=joined)
 
 

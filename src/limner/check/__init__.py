@@ -13,6 +13,15 @@ from limner.check.bids import (
     not_bids,
     without_contrast,
 )
+from limner.check.blocks import (
+    block_fits,
+    block_output,
+    blocks_decoder,
+    blocks_failed,
+    only_whole,
+    other_blocks,
+    whole_needs,
+)
 from limner.check.cases import (
     brain_found,
     channel_covers,
@@ -114,9 +123,6 @@ from limner.check.labels import (
 )
 from limner.check.ledgers import (
     another_item,
-    block_fits,
-    block_output,
-    blocks_failed,
     disk_full,
     no_sbatch,
     no_scheduler,
@@ -279,6 +285,7 @@ __all__ = [
     "apart",
     "block_fits",
     "block_output",
+    "blocks_decoder",
     "blocks_failed",
     "brain_found",
     "cases_differ",
@@ -375,7 +382,9 @@ __all__ = [
     "only_classes",
     "only_instances",
     "only_read",
+    "only_whole",
     "orientation",
+    "other_blocks",
     "other_method",
     "other_task",
     "other_unit",
@@ -458,6 +467,7 @@ __all__ = [
     "varied",
     "volume",
     "volume_fits",
+    "whole_needs",
     "whole_numbers",
     "window_size",
     "without_contrast",

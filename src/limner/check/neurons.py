@@ -237,8 +237,8 @@ def no_instances(method: str) -> InputError:
 def only_classes(option: str, method: str) -> InputError:
     """Word an option of `limner segment` that means nothing to a model that tells objects apart."""
     return InputError(
-        f"{option} means nothing to a model of method '{method}', which tells objects apart; expected a volume, "
-        "--model and -o alone: leave it out"
+        f"{option} means nothing to a model of method '{method}', which tells objects apart; expected no options of "
+        "brains: leave it out"
     )
 
 
