@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from limner import check
-from limner.blocks import BLOCK, block_size, segment_blocks
+from limner.blocks import BLOCK, Crew, Wanted, block_size, connect, segment_blocks
 from limner.cluster import Executor, Outcome, Processes, Progress, Serial
 from limner.files import open_volume
 from limner.files.affinities import StoredAffinities, save_affinities
@@ -74,6 +74,16 @@ def test_blocks_are_the_whole(
         expected = components(data, offsets, threshold=0.6, smallest=smallest)
     np.testing.assert_array_equal(read(home / "labels.zarr"), expected)
     assert count == expected.max()
+
+
+@pytest.mark.parametrize("block", [100, 256])
+def test_what_is_too_small_is_filled_as_in_the_whole(tmp_path: Path, block: int) -> None:
+    data = noise((6, 9, 300))
+    source, wanted = stored(tmp_path / "affinities.zarr", data), Wanted(0.6, 4, fill=True, origin=())
+    connect(source, tmp_path / "labels.zarr", wanted=wanted, crew=Crew(Serial(1), Progress()), block=block)
+    expected = components(data, NEAR, threshold=0.6, smallest=4, fill=True)
+    assert (expected > 0).all()
+    np.testing.assert_array_equal(read(tmp_path / "labels.zarr"), expected)
 
 
 @pytest.mark.parametrize("executor", [Serial(1), Processes(2)])
@@ -149,11 +159,13 @@ def test_what_was_lost_on_the_way_is_done_again(tmp_path: Path) -> None:
     source, out = stored(tmp_path / "affinities.zarr", data), tmp_path / "labels.zarr"
     with pytest.raises(KeyboardInterrupt):
         segment_blocks(source, out, threshold=0.6, block=6, progress=Counted(20))
-    (tmp_path / "labels.zarr.work/labels/voxels.zarr/c/0/0/1").unlink()
+    files = tmp_path / "labels.zarr.work/labels/voxels.zarr/c/0/0"
+    (files / "1").rename(files / "1.0123.partial")  # as zarr leaves it when it is killed
     rest = Counted()
     segment_blocks(source, out, threshold=0.6, block=6, progress=rest)
     assert "0-0-6" in rest.done
     assert len(rest.done) == 4
+    assert not list(out.rglob("*.partial"))
     np.testing.assert_array_equal(read(out), components(data, NEAR, threshold=0.6))
 
 

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from limner import check
 from limner.blocks import working
-from limner.blocks.stages import STAGES, Blocks, Joined, Labelled, Named, Plan, Stage, Wanted, segments, store
+from limner.blocks.stages import STAGES, Blocks, Grown, Joined, Labelled, Named, Plan, Stage, Wanted, segments, store
 from limner.blocks.working import STEP, Crew, Facts
 from limner.cluster import Executor, Ledger, Progress, Serial
 from limner.files import replacing
 from limner.files.affinities import StoredAffinities
 from limner.files.nanometres import attributes
-from limner.instances import Fragments, stitched
-from limner.space import Box, blocks
+from limner.instances import PART, Fragments, stitched
+from limner.space import Box
 
 #: Voxels along each axis of a block, unless memory asks for fewer.
 BLOCK = 256
@@ -70,7 +70,7 @@ def segment_blocks(
     """
     check.block_output(source, out)
     check.existing_store(source)
-    wanted = Wanted(threshold, smallest, (("affinities", working.state(source)),))
+    wanted = Wanted(threshold, smallest, fill=False, origin=(("affinities", working.state(source)),))
     crew = Crew(executor or Serial(), progress or Progress())
     return connect(source, out, wanted=wanted, crew=crew, block=block, redo=redo)
 
@@ -106,7 +106,9 @@ def connect(
     run.through(Joined)
     ranges, count = run.named()
     run.through(Named, ranges)
-    working.publish(store(plan.work, Named.name), out, facts=wanted.facts, segments=count)
+    if wanted.fill:
+        run.through(Grown)
+    working.publish(store(plan.work, (Grown if wanted.fill else Named).name), out, facts=wanted.facts, segments=count)
     return count
 
 
@@ -136,7 +138,7 @@ class _Run:
     @cached_property
     def boxes(self) -> dict[str, Box]:
         """The blocks by name."""
-        return {one.name: one.write for one in blocks(self.affinities.grid.shape, self.plan.size)}
+        return working.boxes(self.affinities.grid.shape, self.plan.size)
 
     def through(self, stage: type[Blocks], more: dict[str, Facts] | None = None) -> None:
         """Do a stage, in which blocks may know `more` by name.
@@ -144,17 +146,13 @@ class _Run:
         Raises:
             InputError: if a block failed again.
         """
-        if stage is not Joined:
-            grid = self.affinities.grid
-            working.allocate(
-                store(self.plan.work, stage.name),
-                grid.shape,
-                dtype=np.uint64 if stage is Named else np.uint32,
-                told=attributes(grid),
-                shards=self.plan.size,
-            )
+        grid, home = self.affinities.grid, self.plan.work / stage.name
+        size = working.fitted(PART, grid.shape) if stage is Grown else self.plan.size
+        if stage.dtype:
+            path = store(self.plan.work, stage.name)
+            working.allocate(path, grid.shape, dtype=stage.dtype, told=attributes(grid), shards=size)
         asked = Stage(self.plan, stage.name, self.crew.executor.threads)
-        self.crew.work(asked, self.boxes, home=self.plan.work / stage.name, more=more)
+        self.crew.work(asked, working.boxes(grid.shape, size), home=home, more=more)
 
     def named(self) -> tuple[dict[str, Facts], int]:
         """Write which segment each fragment is of; return each block's fragments by name, and the segments' number."""

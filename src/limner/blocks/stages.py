@@ -22,8 +22,8 @@ from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.files import replacing, zarrays
 from limner.files.affinities import StoredAffinities
-from limner.instances import components, contacts, fragments_of, limit_of
-from limner.space import Array, Box
+from limner.instances import REACH, components, contacts, fragments_of, grown, limit_of
+from limner.space import Array, Block, Box
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,19 @@ class Wanted:
     Args:
         threshold: from 0 to 1; edges above it connect.
         smallest: voxels of the smallest segment that stays.
+        fill: whether segments grow into what is smaller.
         origin: what the affinities are made from, name by name: hashes of how files looked at the beginning.
     """
 
     threshold: float
     smallest: int
+    fill: bool
     origin: tuple[tuple[str, str], ...]
 
     @property
     def facts(self) -> dict[str, Any]:
         """The same, JSON-ready."""
-        chosen = {"threshold": self.threshold, "smallest": self.smallest}
+        chosen = {"threshold": self.threshold, "smallest": self.smallest, "fill": self.fill}
         return {"limner": version("limner"), **dict(self.origin), **chosen}
 
 
@@ -100,6 +102,8 @@ class Blocks(ABC):
     source: StoredAffinities
     threads: int
     name: ClassVar[str]
+    #: Of what it writes into its store, if it has one.
+    dtype: ClassVar[type[np.unsignedinteger[Any]] | None] = None
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -131,7 +135,11 @@ class Blocks(ABC):
 
     def fragments(self, box: Box) -> Array:
         """Return the fragments that the voxels of a box are of, numbered block by block, (*box)."""
-        path = store(self.plan.work, Labelled.name)
+        return self.stored(Labelled, box)
+
+    def stored(self, stage: type[Blocks], box: Box) -> Array:
+        """Return what another stage has written in a box, (*box)."""
+        path = store(self.plan.work, stage.name)
         return zarrays.region(zarrays.handle(path, "")[0], box.slices, path=path)
 
     def write(self, box: Box, labels: Array) -> list[Path]:
@@ -142,7 +150,7 @@ class Blocks(ABC):
 class Labelled(Blocks):
     """Labels each block by itself."""
 
-    name = "fragments"
+    name, dtype = "fragments", np.uint32
 
     def made(self, box: Box, item: Item) -> Made:
         """Write the components of a box, their sizes and their first voxels."""
@@ -187,7 +195,7 @@ class Joined(Blocks):
 class Named(Blocks):
     """Writes the segments."""
 
-    name = "labels"
+    name, dtype = "labels", np.uint64
 
     def made(self, box: Box, item: Item) -> Made:
         """Write the segments of a box."""
@@ -196,7 +204,26 @@ class Named(Blocks):
         return Made({}, self.write(box, np.asarray(names[first:last])[self.fragments(box) - 1]))
 
 
-STAGES: dict[str, type[Blocks]] = {stage.name: stage for stage in (Labelled, Joined, Named)}
+class Grown(Blocks):
+    """Lets segments grow into what was too small to stay, in parts that do not depend on the blocks."""
+
+    name, dtype = "filled", np.uint64
+
+    def made(self, box: Box, item: Item) -> Made:  # noqa: ARG002
+        """Write the segments of a box, grown."""
+        part = Block(box.grown(REACH).clipped(self.source.grid.shape), box)
+        labels = self.stored(Named, part.read)
+        names, numbers = np.unique(np.append(labels, np.uint64(0)), return_inverse=True)
+        found = grown(
+            numbers[:-1].reshape(labels.shape).astype(np.int32),
+            self.source.read(part.read, self.near),
+            offsets=[self.source.offsets[channel] for channel in self.near],
+            threads=self.threads or None,
+        )
+        return Made({}, self.write(box, names[found[part.inner]]))
+
+
+STAGES: dict[str, type[Blocks]] = {stage.name: stage for stage in (Labelled, Joined, Named, Grown)}
 
 
 def store(work: Path, stage: str) -> Path:

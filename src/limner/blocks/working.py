@@ -15,7 +15,7 @@ from limner import check
 from limner.cluster import Executor, Item, Job, Ledger, Outcome, Progress, Work, worked_through
 from limner.cluster.inputs import appearance
 from limner.files import put, replacing_folder, zarrays
-from limner.space import Array, Box
+from limner.space import Array, Box, blocks
 
 #: How often a block is tried.
 ATTEMPTS = 2
@@ -127,6 +127,11 @@ def fitted(size: int | Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(one, -(-extent // STEP) * STEP) for one, extent in zip(sizes, shape, strict=True))
 
 
+def boxes(shape: Sequence[int], size: Sequence[int]) -> dict[str, Box]:
+    """Return the blocks of a volume by name."""
+    return {one.name: one.write for one in blocks(shape, size)}
+
+
 def state(source: Path) -> str:
     """Return a hash of the files of a store, or of a file: their names, bytes and times of change."""
     files = [[Path(str(name)).relative_to(source.absolute()).as_posix(), *rest] for name, *rest in appearance(source)]
@@ -146,6 +151,8 @@ def publish(store: Path, out: Path, *, facts: Facts, **found: int) -> None:
     """
     import zarr
 
+    for half_written in store.rglob("*.partial"):  # by processes that were killed
+        half_written.unlink()
     zarr.open_array(store, mode="r+").update_attributes({FACTS: {"facts": dict(facts), **found}})
     try:
         put(store, out)

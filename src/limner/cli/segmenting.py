@@ -60,7 +60,10 @@ def segment(
     threads: Annotated[int | None, typer.Option(min=1, help="Of each worker; 1 unless given.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
     slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
-    max_memory: Annotated[float | None, typer.Option(min=0.1, metavar="GB", help="Of each worker, at most.")] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GB", help="Of each worker; a volume that takes more goes block by block."),
+    ] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
     n4: Annotated[bool, typer.Option("--n4", help="Take out the coils' gain by N4 first.")] = False,
     samples: Annotated[int, typer.Option(min=0, help="Labels to draw beside the likeliest, by a model that can.")] = 0,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from limner.space import Array, Box, Grid
 
 #: Suffixes of formats of which a part can be read.
 SUFFIXES = (".zarr", ".hdf", ".h5", ".hdf5")
+
+Slices: TypeAlias = tuple[slice, ...]
+Region: TypeAlias = Callable[[Slices], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,7 @@ class StoredImage:
 
     path: Path
     grid: Grid
-    region: Callable[[tuple[slice, ...]], Array]
+    region: Region
 
     @classmethod
     def opened(cls, path: Path) -> StoredImage:
@@ -40,28 +45,13 @@ class StoredImage:
             InputError: for one that is missing, damaged, or of a format that is only read as a whole; an image that
                 has other axes than two or three, or none along one of them.
         """
-        existing(path)
-        if not path.name.lower().endswith(SUFFIXES):
-            raise check.only_whole(path, SUFFIXES)
-        if is_store(path):
-            array, told = zarrays.handle(path, hdf5.RAW)
-            shape = array.shape
-        else:
-            shape, told = hdf5.described(path, hdf5.RAW)
+        shape, told, region = _looked_into(path)
         check.three_dimensional(shape, path)
         affine = affine_of(told, path)
         if affine is None:
             warnings.warn(check.no_affine(path), stacklevel=3)
             affine = np.eye(len(shape) + 1)
         check.affine(affine, path, dimensions=len(shape))
-
-        def region(slices: tuple[slice, ...]) -> Array:
-            return (
-                zarrays.region(array, slices, path=path)
-                if is_store(path)
-                else hdf5.region(path, hdf5.RAW, slices=slices)
-            )
-
         return cls(path, Grid(shape, affine), region)
 
     def read(self, box: Box) -> Array:
@@ -71,3 +61,29 @@ class StoredImage:
             InputError: if a chunk cannot be decoded.
         """
         return self.region(box.slices).astype(np.float32, copy=False)
+
+
+def stored_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of an image, unread.
+
+    Raises:
+        InputError: for a file or store that is missing, damaged, or of a format that is only read as a whole.
+    """
+    return _looked_into(path)[0]
+
+
+def _looked_into(path: Path) -> tuple[tuple[int, ...], Mapping[str, Any], Region]:
+    """Return the shape of an image, its attributes, and what reads a part of it."""
+    existing(path)
+    if not path.name.lower().endswith(SUFFIXES):
+        raise check.only_whole(path, SUFFIXES)
+    if is_store(path):
+        array, told = zarrays.handle(path, hdf5.RAW)
+        return array.shape, told, partial(zarrays.region, array, path=path)
+    shape, told = hdf5.described(path, hdf5.RAW)
+    return shape, told, partial(_of_hdf5, path)
+
+
+def _of_hdf5(path: Path, slices: Slices) -> Array:
+    """Return what lies in a part of an image in HDF5."""
+    return hdf5.region(path, hdf5.RAW, slices=slices)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,17 +13,18 @@ import numpy as np
 
 from limner import check
 from limner.blocks import Crew, Wanted, connect, working
+from limner.blocks.intensities import measured
 from limner.blocks.stages import store
 from limner.cluster import Item, Made
 from limner.cluster.work import Step
-from limner.data.intensity import CELL, Moments
+from limner.data.intensity import Moments
 from limner.files.affinities import told_of
 from limner.files.parts import StoredImage
 from limner.inference.lattice import Lattice, predicted
 from limner.inference.objects import affinity_method, block_memory, offsets_in
 from limner.methods.affinity import Affinity
 from limner.methods.storage import load_model, model_hash
-from limner.space import Array, Box, blocks
+from limner.space import Array, Box
 
 #: Sections of a block of a method that looks at them one by one.
 SECTIONS = 16
@@ -40,6 +40,7 @@ class Prediction:
         mirrored: what predictions are averaged over, as `AffinityOptions` has it.
         side: voxels along each axis of what the network looks at in one piece, as `Lattice.of` takes it.
         state: hash of how the volume's files looked at the beginning.
+        weights: hash of the model's at the beginning: another model in the same folder is another prediction.
     """
 
     volume: Path
@@ -47,6 +48,7 @@ class Prediction:
     mirrored: str
     side: int | None
     state: str
+    weights: str
 
     @classmethod
     def of(cls, volume: Path, model: Path, *, mirrored: bool | None = None, side: int | None = None) -> Prediction:
@@ -62,11 +64,12 @@ class Prediction:
             InputError: for a model of classes.
         """
         method = affinity_method(load_model(model), mirrored=mirrored)
-        return cls(volume.absolute(), model.absolute(), method.options.mirrored, side, working.state(volume))
+        state, weights = working.state(volume), model_hash(model)
+        return cls(volume.absolute(), model.absolute(), method.options.mirrored, side, state, weights)
 
     @property
     def origin(self) -> tuple[tuple[str, str], ...]:
-        """What affinities are made from, name by name."""
+        """What affinities are made from, name by name, as it is in this process."""
         side = () if self.side is None else (("side", str(self.side)),)
         return (("volume", self.state), ("model", model_hash(self.model)), ("mirrored", self.mirrored), *side)
 
@@ -87,8 +90,6 @@ def segment_by_blocks(
 ) -> int:
     """Write the segments of a volume by the model's decoder, which must be components; return how many there are.
 
-    What the size filter drops is 0.
-
     Args:
         what: affinities.
         out: `.zarr` for the labels.
@@ -101,7 +102,7 @@ def segment_by_blocks(
     """
     check.block_output(what.volume, out)
     decoder = what.method().options.decoder
-    wanted = Wanted(decoder.threshold, decoder.smallest, what.origin)
+    wanted = Wanted(decoder.threshold, decoder.smallest, fill=decoder.smallest > 1, origin=what.origin)
     found = None if redo else working.finished(out, facts=wanted.facts)
     if found:
         return int(found["segments"])
@@ -139,57 +140,13 @@ def predict_blocks(what: Prediction, out: Path, *, crew: Crew, block: int | None
         check.block_fits(memory, needed=needed, fits=needed <= memory)
     if redo:
         shutil.rmtree(work, ignore_errors=True)
-    cells = crew.work(Measuring(what), _boxes(shape, [CELL] * len(shape)), home=work / Measuring.name)
-    moments = Moments.joined([Moments(**one.record) for one in cells])
-    if not moments.spread:
-        check.varied(np.array([moments.mean]), what.volume)
+    moments = measured(image, what.state, crew=crew, work=work)
     target = store(work, Predicting.name)
     offsets = offsets_in(method, shape)
     told, shards = told_of(image.grid, offsets), (len(offsets), *size)
     working.allocate(target, (len(offsets), *shape), dtype=np.uint8, told=told, shards=shards)
-    crew.work(Predicting(what, target, moments, size), _boxes(shape, size), home=work / Predicting.name)
+    crew.work(Predicting(what, target, moments, size), working.boxes(shape, size), home=work / Predicting.name)
     working.publish(target, out, facts=what.facts)
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """How a process begins to measure intensities."""
-
-    what: Prediction
-    name: ClassVar[str] = "intensities"
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What all cells have in common."""
-        return {"limner": version("limner"), "volume": self.what.state, "stage": self.name}
-
-    def __call__(self) -> Measured:
-        """Open the volume."""
-        return Measured(self, StoredImage.opened(self.what.volume))
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """Measures the intensities of cells."""
-
-    asked: Measuring
-    image: StoredImage
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What all cells have in common."""
-        return self.asked.facts
-
-    def __call__(self, item: Item, *, step: Step) -> Made:
-        """Measure those of a cell.
-
-        Raises:
-            InputError: if it cannot be read, or is not finite.
-        """
-        step("measuring")
-        values = self.image.read(working.box_of(item))
-        check.finite(values, self.image.path)
-        return Made(asdict(Moments.of(values)))
 
 
 @dataclass(frozen=True)
@@ -263,8 +220,3 @@ def block_of(lattice: Lattice, block: int | None = None) -> tuple[int, ...]:
     wanted = [block or (SECTIONS if tile == 1 else tile) for tile in lattice.tile]
     whole = [max(1, one // tile) * tile for one, tile in zip(wanted, lattice.tile, strict=True)]
     return working.fitted(whole, lattice.shape)
-
-
-def _boxes(shape: Sequence[int], size: Sequence[int]) -> dict[str, Box]:
-    """Return the blocks of a volume by name."""
-    return {one.name: one.write for one in blocks(shape, size)}

@@ -68,9 +68,9 @@ class Lattice:
         return tuple(min(tile, _up(size, stride)) + 2 * margin for size, tile, margin, stride in axes)
 
     def tiles(self, box: Box) -> Iterator[Box]:
-        """Yield the tiles of a box that begins where a tile does."""
+        """Yield the tiles of a box that begins where a tile does, and ends where one does, or the volume."""
         for one in blocks(box.shape, self.tile):
-            yield _moved(one.write, box.start).clipped(self.shape)
+            yield one.write.moved(box.start).clipped(self.shape)
 
     def looked_at(self, tile: Box) -> Box:
         """Return the piece that is looked at for a tile; it may lie outside the volume in part."""
@@ -86,7 +86,7 @@ class Lattice:
 
 
 def predicted(method: Affinity, read: Read, *, box: Box, lattice: Lattice) -> NDArray[np.uint8]:
-    """Return the affinities of a box that begins where a tile does, (C, *box), in 255ths.
+    """Return the affinities of a box of whole tiles, (C, *box), in 255ths.
 
     Args:
         method: ready to predict.
@@ -101,7 +101,7 @@ def predicted(method: Affinity, read: Read, *, box: Box, lattice: Lattice) -> ND
         affinities = looked(method, piece[:, 0] if flat else piece)
         affinities = affinities[:, None] if flat else affinities
         inner = tuple(slice(margin, margin + size) for margin, size in zip(lattice.margin, tile.shape, strict=True))
-        place = _moved(tile, [-first for first in box.start]).slices
+        place = tile.moved([-first for first in box.start]).slices
         found[:, *place] = (affinities[:, *inner].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     return found
 
@@ -134,12 +134,6 @@ def looked(method: Affinity, image: Tensor) -> Tensor:
     half = bool(known.get("amx_bf16") or known.get("avx512_bf16"))
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         return method.predict(image[None].to(device), None)[0].float().cpu()
-
-
-def _moved(box: Box, steps: Sequence[int]) -> Box:
-    """Return a box moved by `steps` (D,)."""
-    start, stop = (tuple(map(sum, zip(end, steps, strict=True))) for end in (box.start, box.stop))
-    return Box(start, stop)
 
 
 def _up(size: int, stride: int) -> int:

@@ -18,7 +18,7 @@ from limner.files import is_store, is_volume, result_suffix, save_volume
 from limner.files.affinities import SUFFIXES, save_affinities
 from limner.files.names import case_names
 from limner.files.parts import SUFFIXES as PARTS
-from limner.files.parts import StoredImage
+from limner.files.parts import stored_shape
 from limner.inference.blockwise import Prediction, segment_by_blocks
 from limner.inference.lattice import MARGIN, Lattice
 from limner.inference.lattice import predicted as predicted_box
@@ -101,7 +101,7 @@ def _too_large(method: Affinity, path: Path, *, memory: float | None) -> str:
     """Return why a volume cannot be segmented at once, if so, before it is read; nothing of one read as a whole."""
     if not path.name.lower().endswith(PARTS):
         return ""
-    needed = whole_memory(method, StoredImage.opened(path).grid.shape)
+    needed = whole_memory(method, stored_shape(path))
     allowed = available(torch.device("cpu")) if memory is None else memory
     return check.whole_needs(needed, allowed) if needed > allowed else ""
 
