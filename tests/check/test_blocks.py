@@ -24,6 +24,14 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.blocks_decoder("mutex", check.blocks_asked()),
+        (
+            "--workers, --cluster and --slurm go block by block but the model's decoder is 'mutex', which needs the "
+            "whole volume at once; expected 'components' to go block by block: choose it with `limner tune MODEL PIECE "
+            "--decoder components`, or segment the volume where there is more memory"
+        ),
+    ),
+    (
         lambda: check.block_fits(1e9, needed=1.5e9, fits=False),
         "--max-memory is 1 GB but the smallest block needs 1.5; expected more: raise it",
     ),

@@ -102,10 +102,10 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.volume_fits(2.0**32, 2.0**31),
+        lambda: check.volume_fits(4e9, 2e9),
         (
-            "the volume takes about 4 GiB but 2 GiB are available; expected less: cut it into pieces, or segment it "
-            "where there is more"
+            "the volume takes about 4 GB at once but 2 GB are allowed; expected less: convert it to .zarr, which can "
+            "go block by block, or cut it into pieces"
         ),
     ),
     (

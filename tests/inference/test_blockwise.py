@@ -17,10 +17,11 @@ import zarr
 from numpy.typing import NDArray
 
 import tiny
+from cluster.test_remote import running
 from inference.cells import SHAPE, cube, taught
 from limner import check
 from limner.blocks import Crew
-from limner.cluster import Executor, Outcome, Progress, Serial
+from limner.cluster import Cluster, Executor, Outcome, Progress, Serial
 from limner.data.intensity import Moments
 from limner.data.scan import Preparation
 from limner.data.volumes import OBJECTS, whole
@@ -35,7 +36,7 @@ from limner.instances.decoding import Decoder, decoded
 from limner.methods.affinity import Affinity, AffinityOptions
 from limner.methods.method import Task
 from limner.methods.storage import Model, load_model, save_model
-from limner.space import Box
+from limner.space import Box, Grid, Volume
 
 #: Of a piece: tiles of 8 voxels, with a margin that the network's context fills.
 SIDE = 28
@@ -242,6 +243,14 @@ def test_killed_and_run_again_by_others(
 # --- labels
 
 
+def test_a_cluster_gives_the_same(home: Path, tmp_path: Path, method: Affinity, expected: NDArray[np.uint8]) -> None:
+    with running() as address:
+        count = segment_by_blocks(prediction(home), tmp_path / "labels.zarr", crew=crew(Cluster(address)))
+    found = read(tmp_path / "labels.zarr")
+    np.testing.assert_array_equal(found, decoded(expected, method.offsets, by=method.options.decoder))
+    assert count == found.max() > 1
+
+
 def test_finished_labels_are_known_and_those_of_another_model_refused(home: Path, tmp_path: Path) -> None:
     out, again = tmp_path / "labels.zarr", Stopped()
     count = segment_by_blocks(prediction(home), out, crew=crew())
@@ -316,6 +325,18 @@ def test_formats_that_are_read_as_a_whole_are_refused(home: Path, tmp_path: Path
     save_volume(cube()[0], tmp_path / "raw.tif")
     with pytest.raises(check.InputError, match=r"raw\.tif' can only be read as a whole"):
         list(segment_volumes([tmp_path / "raw.tif"], tmp_path / "o.zarr", model=home / "model", executor=Serial(1)))
+    with pytest.raises(
+        check.InputError, match=r"GB at once but 0\.1 GB are allowed; expected less: convert it to \.zarr"
+    ):
+        list(segment_volumes([tmp_path / "raw.tif"], tmp_path / "o.zarr", model=home / "model", memory=1e8))
+
+
+def test_a_section_is_refused_by_a_solid_model(home: Path, tmp_path: Path) -> None:
+    image = cube()[0]
+    save_volume(Volume(image.data[0], Grid(SHAPE[1:], np.eye(3)), "image"), tmp_path / "section.zarr")
+    for executor in (None, Serial(1)):
+        with pytest.raises(check.InputError, match=r"shape \(32, 32\) but the model looks at 3 axes"):
+            list(segment_volumes([tmp_path / "section.zarr"], tmp_path / "o", model=home / "model", executor=executor))
 
 
 def test_labels_in_other_formats_or_inside_the_volume_are_refused(home: Path) -> None:

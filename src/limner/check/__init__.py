@@ -16,6 +16,7 @@ from limner.check.bids import (
 from limner.check.blocks import (
     block_fits,
     block_output,
+    blocks_asked,
     blocks_decoder,
     blocks_failed,
     only_whole,
@@ -285,6 +286,7 @@ __all__ = [
     "apart",
     "block_fits",
     "block_output",
+    "blocks_asked",
     "blocks_decoder",
     "blocks_failed",
     "brain_found",

@@ -79,6 +79,11 @@ def blocks_decoder(kind: str, reason: str) -> None:
         )
 
 
+def blocks_asked() -> str:
+    """Word why a volume of any size must go block by block if somebody is asked to do it."""
+    return "--workers, --cluster and --slurm go block by block"
+
+
 def whole_needs(needed: float, allowed: float) -> str:
     """Word why a volume must go block by block, from the bytes that all of it takes and that are allowed."""
     return f"the whole volume takes about {needed / 1e9:.3g} GB and {allowed / 1e9:.3g} GB are allowed,"

@@ -268,8 +268,8 @@ def volume_fits(needed: float, available: float) -> None:
     """
     if needed > available:
         raise InputError(
-            f"the volume takes about {needed / 2**30:.3g} GiB but {available / 2**30:.3g} GiB are available; expected "
-            "less: cut it into pieces, or segment it where there is more"
+            f"the volume takes about {needed / 1e9:.3g} GB at once but {available / 1e9:.3g} GB are allowed; expected "
+            "less: convert it to .zarr, which can go block by block, or cut it into pieces"
         )
 
 

@@ -16,7 +16,7 @@ from limner.space import Array, Box, blocks
 
 #: Voxels along each axis of what a network looks at in one piece, by its dimensions.
 SIDE = {2: 1072, 3: 176}
-#: Voxels around a tile that are looked at too, at most; farther ones say little.
+#: Voxels around a tile that are looked at too, at most: as many as a network of three levels sees.
 MARGIN = 24
 
 #: Returns what lies in a box of an image, (channels, *box) float32, made ready.
@@ -74,15 +74,10 @@ class Lattice:
 
     def looked_at(self, tile: Box) -> Box:
         """Return the piece that is looked at for a tile; it may lie outside the volume in part."""
-        start = tuple(first - margin for first, margin in zip(tile.start, self.margin, strict=True))
-        sizes = zip(tile.shape, self.margin, self.stride, strict=True)
-        return Box(
-            start,
-            tuple(
-                first + _up(size, stride) + 2 * margin
-                for first, (size, margin, stride) in zip(start, sizes, strict=True)
-            ),
-        )
+        sizes = [_up(size, stride) for size, stride in zip(tile.shape, self.stride, strict=True)]
+        around = zip(tile.start, sizes, self.margin, strict=True)
+        spans = [(first - margin, first + size + margin) for first, size, margin in around]
+        return Box(tuple(start for start, _ in spans), tuple(stop for _, stop in spans))
 
 
 def predicted(method: Affinity, read: Read, *, box: Box, lattice: Lattice) -> NDArray[np.uint8]:

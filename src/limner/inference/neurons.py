@@ -66,29 +66,27 @@ def segment_volumes(
     progress = progress or Progress()
     for name, path in zip(case_names(paths), paths, strict=True):
         kept = None if alone else out / f"{name}_affinities.zarr"
-        reason = (
-            "--workers, --cluster and --slurm go block by block"
-            if executor
-            else _too_large(method, path, memory=memory)
-        )
+        reason = check.blocks_asked() if executor else _too_large(method, path, memory=memory)
         if reason:
             check.blocks_decoder(method.options.decoder.kind, reason)
             target = out if alone else out / f"{name}_labels.zarr"
-            crew = Crew(executor or (Processes(1, 0, memory) if memory else Serial()), progress)
+            crew = Crew(executor or (Processes(1, threads=0, memory=memory) if memory else Serial()), progress)
             what = Prediction.of(path, model, mirrored=mirrored)
             segment_by_blocks(what, target, crew=crew, affinities=kept, redo=redo)
         else:
             target = out if alone else out / f"{name}_labels{_suffix(path)}"
-            _segment_at_once(method, path, target=target, kept=kept, progress=progress)
+            _segment_at_once(method, path, target=target, kept=kept, memory=memory, progress=progress)
         yield target
 
 
-def _segment_at_once(method: Affinity, path: Path, *, target: Path, kept: Path | None, progress: Progress) -> None:
+def _segment_at_once(
+    method: Affinity, path: Path, *, target: Path, kept: Path | None, memory: float | None, progress: Progress
+) -> None:
     """Write the segments of a volume, and its affinities if they are to be kept."""
     began = time.perf_counter()
     progress.begun(1, known=0, changed=[])
     progress.step(target.name, "affinities")
-    found = volume_affinities(method, path)
+    found = volume_affinities(method, path, memory=memory)
     if kept:
         _make(kept.parent)
         save_affinities(found, kept)
@@ -101,18 +99,27 @@ def _too_large(method: Affinity, path: Path, *, memory: float | None) -> str:
     """Return why a volume cannot be segmented at once, if so, before it is read; nothing of one read as a whole."""
     if not path.name.lower().endswith(PARTS):
         return ""
-    needed = whole_memory(method, stored_shape(path))
-    allowed = available(torch.device("cpu")) if memory is None else memory
+    shape, allowed = stored_shape(path), _allowed(memory)
+    check.solid_or_flat(shape, method.task.dimensions)
+    needed = whole_memory(method, shape)
     return check.whole_needs(needed, allowed) if needed > allowed else ""
 
 
-def volume_affinities(method: Affinity, path: Path, *, sections: tuple[int, int] | None = None) -> Affinities:
+def _allowed(memory: float | None) -> float:
+    """Return how many bytes a process may take: `memory`, or all that the machine has."""
+    return available(torch.device("cpu")) if memory is None else memory
+
+
+def volume_affinities(
+    method: Affinity, path: Path, *, sections: tuple[int, int] | None = None, memory: float | None = None
+) -> Affinities:
     """Return the affinities of a volume, uint8.
 
     Args:
         method: on any device; ready to predict.
         path: of the volume; a stack for a method of two dimensions.
         sections: the first one and one past the last that are wanted; what lies around them is looked at too.
+        memory: that a process may take, bytes; all that the machine has unless given.
 
     Raises:
         InputError: for a volume that cannot be read, has other axes than the method, or does not fit into memory.
@@ -122,7 +129,7 @@ def volume_affinities(method: Affinity, path: Path, *, sections: tuple[int, int]
     check.sections_there(path, (start, stop), available=volume.grid.shape[0])
     box = Box((start, *[0] * (volume.data.ndim - 1)), (stop, *volume.grid.shape[1:]))
     check.solid_or_flat(volume.data.shape, method.task.dimensions)
-    check.volume_fits(whole_memory(method, box.shape), available(torch.device("cpu")))
+    check.volume_fits(whole_memory(method, box.shape), _allowed(memory))
     reach = MARGIN if volume.data.ndim == method.task.dimensions else 0
     first, last = max(0, start - reach), min(len(volume.data), stop + reach)
     data = predicted(method, image[:, first:last])[:, start - first : stop - first]
