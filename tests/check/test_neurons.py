@@ -102,6 +102,13 @@ REFUSED = [
         ),
     ),
     (
+        lambda: check.some_trial(0, kinds=["mutex"]),
+        (
+            "no decoder of the kind mutex can be tried, because the model has affinities of direct neighbours only; "
+            "expected some that repel: leave --decoder out, or choose another"
+        ),
+    ),
+    (
         lambda: check.volume_fits(4e9, 2e9),
         (
             "the volume takes about 4 GB at once but 2 GB are allowed; expected less: convert it to .zarr, which can "
@@ -130,6 +137,7 @@ def test_what_can_be_used_passes() -> None:
     check.odd_kernel((1, 3, 3))
     check.solid_or_flat((8, 8, 8), 2)
     check.volume_fits(1, 1)
+    check.some_trial(1, kinds=["mean"])
     check.stack((2, 8, 8), kind="image")
     check.affinity_range(0, 1)
     check.overlapping(1, case="a")

@@ -20,6 +20,7 @@ from limner.inference.neurons import predicted, segments, volume_affinities
 from limner.inference.objects import decoder_of
 from limner.inference.tuning import best_of_each
 from limner.inference.tuning import tune as tuned
+from limner.instances import nearest
 from limner.instances.decoding import Decoder
 from limner.methods.affinity import Affinity, AffinityOptions
 from limner.methods.method import Task
@@ -82,6 +83,20 @@ def test_the_best_is_what_it_says(home: Path) -> None:
     affinities = volume_affinities(load_model(home / "again").method, home / "cube.hdf", sections=(12, 20))
     found = segments(affinities, trials[0].decoder)
     assert abs(cost(found) - trials[0].cost) < 1e-6
+
+
+def test_one_kind_of_decoder_is_tried(home: Path, tmp_path: Path) -> None:
+    asked = {"sections": (12, 20), "kinds": ("components",), "out": tmp_path / "tuned"}
+    trials = tuned(home / "run/model", home / "cube.hdf", **asked)
+    assert {trial.decoder.kind for trial in trials} == {"components"}
+    assert load_model(tmp_path / "tuned").method.options.decoder == trials[0].decoder
+
+
+def test_a_kind_that_the_edges_are_not_for_is_refused(home: Path, tmp_path: Path) -> None:
+    method = Affinity(Task(1, 2, 3), AffinityOptions(network={"features": (4, 6)}, offsets=nearest(3)))
+    save_model(Model(method, "affinity", OBJECTS, Preparation()), tmp_path / "near")
+    with pytest.raises(InputError, match="no decoder of the kind mutex can be tried"):
+        tuned(tmp_path / "near", home / "cube.hdf", sections=(12, 20), kinds=("mutex",))
 
 
 def test_one_file_and_no_mirrors(home: Path, tmp_path: Path) -> None:

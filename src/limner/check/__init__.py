@@ -174,6 +174,7 @@ from limner.check.neurons import (
     same_lattice,
     solid_or_flat,
     some_reference,
+    some_trial,
     stack,
     volume_fits,
 )
@@ -430,6 +431,7 @@ __all__ = [
     "solid_or_flat",
     "some_labelled",
     "some_reference",
+    "some_trial",
     "source_given",
     "sources_found",
     "spare_labels",

@@ -260,6 +260,19 @@ def solid_or_flat(shape: tuple[int, ...], dimensions: int) -> None:
         )
 
 
+def some_trial(count: int, *, kinds: Sequence[str]) -> None:
+    """Refuse to choose among no decoders.
+
+    Raises:
+        InputError: naming the kinds.
+    """
+    if not count:
+        raise InputError(
+            f"no decoder of the kind {', '.join(kinds)} can be tried, because the model has affinities of direct "
+            "neighbours only; expected some that repel: leave --decoder out, or choose another"
+        )
+
+
 def volume_fits(needed: float, available: float) -> None:
     """Refuse a volume that takes more memory than there is, both in bytes.
 

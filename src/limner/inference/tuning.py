@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from limner import check
 from limner.data.volumes import cells
 from limner.evaluation import partition
 from limner.evaluation.instances import common
@@ -80,7 +81,7 @@ def tune(
         All that was tried, the best first.
 
     Raises:
-        InputError: for a model of classes, or a volume that cannot be used.
+        InputError: for a model of classes, a volume that cannot be used, or only kinds that the model has no edges for.
     """
     found = load_model(model)
     method = affinity_method(found)
@@ -91,6 +92,7 @@ def tune(
         truth = replace(truth, data=cells(truth.data).astype(np.uint64))
     attempts = tried(affinities, truth, case=stem(volume), kinds=kinds, tell=tell)
     trials = sorted(attempts, key=lambda trial: trial.cost)
+    check.some_trial(len(trials), kinds=kinds)
     save_model(with_decoder(found, trials, volume=volume), out or model)
     return trials
 
