@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from limner import check
-from limner.blocks.working import Crew, box_of, boxes
+from limner.blocks.working import Crew, box_of, boxes, told_before
 from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.data.intensity import CELL, Moments
@@ -58,7 +58,8 @@ class Measuring:
 
     def __call__(self) -> Measured:
         """Open the volume."""
-        return Measured(self, StoredImage.opened(self.volume))
+        with told_before():
+            return Measured(self, StoredImage.opened(self.volume))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from limner.blocks.working import box_of, write
+from limner.blocks.working import box_of, told_before, write
 from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.files import replacing, zarrays
@@ -85,7 +85,8 @@ class Stage:
 
     def __call__(self) -> Blocks:
         """Open the store."""
-        return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source), self.threads)
+        with told_before():
+            return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source), self.threads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,7 +173,8 @@ class Predicting:
 
     def __call__(self) -> Predicted:
         """Open the volume, and load the model."""
-        return Predicted(self, StoredImage.opened(self.what.volume), self.what.method())
+        with working.told_before():
+            return Predicted(self, StoredImage.opened(self.what.volume), self.what.method())
 
 
 @dataclass(frozen=True, eq=False)
