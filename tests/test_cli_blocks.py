@@ -26,9 +26,11 @@ def test_decode(tmp_path: Path) -> None:
         done.stderr
     )
     np.testing.assert_array_equal(open_volume(tmp_path / "labels.zarr", kind="instances").data, expected)
-    other = limner(*asked, "--block", 6, at=tmp_path)
+    again = limner(*asked, "--block", 6, at=tmp_path)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    other = limner(*asked[:-1], 0.5, at=tmp_path)
     assert other.returncode == 2
-    assert "holds results of another run (block" in other.stderr
+    assert "holds results of another run (threshold 0.6, now 0.5)" in other.stderr
     missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr", at=tmp_path)
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from limner import check
-from limner.blocks import BLOCK, block_size, segment_blocks
+from limner.blocks import BLOCK, Crew, Wanted, block_size, connect, segment_blocks
 from limner.cluster import Executor, Outcome, Processes, Progress, Serial
 from limner.files import open_volume
 from limner.files.affinities import StoredAffinities, save_affinities
@@ -74,6 +74,16 @@ def test_blocks_are_the_whole(
         expected = components(data, offsets, threshold=0.6, smallest=smallest)
     np.testing.assert_array_equal(read(home / "labels.zarr"), expected)
     assert count == expected.max()
+
+
+@pytest.mark.parametrize("block", [100, 256])
+def test_what_is_too_small_is_filled_as_in_the_whole(tmp_path: Path, block: int) -> None:
+    data = noise((6, 9, 300))
+    source, wanted = stored(tmp_path / "affinities.zarr", data), Wanted(0.6, 4, fill=True, origin=())
+    connect(source, tmp_path / "labels.zarr", wanted=wanted, crew=Crew(Serial(1), Progress()), block=block)
+    expected = components(data, NEAR, threshold=0.6, smallest=4, fill=True)
+    assert (expected > 0).all()
+    np.testing.assert_array_equal(read(tmp_path / "labels.zarr"), expected)
 
 
 @pytest.mark.parametrize("executor", [Serial(1), Processes(2)])
@@ -149,22 +159,41 @@ def test_what_was_lost_on_the_way_is_done_again(tmp_path: Path) -> None:
     source, out = stored(tmp_path / "affinities.zarr", data), tmp_path / "labels.zarr"
     with pytest.raises(KeyboardInterrupt):
         segment_blocks(source, out, threshold=0.6, block=6, progress=Counted(20))
-    (tmp_path / "labels.zarr.work/labels/voxels.zarr/c/0/0/1").unlink()
+    files = tmp_path / "labels.zarr.work/labels/voxels.zarr/c/0/0"
+    (files / "1").rename(files / "1.0123.partial")  # as zarr leaves it when it is killed
     rest = Counted()
     segment_blocks(source, out, threshold=0.6, block=6, progress=rest)
     assert "0-0-6" in rest.done
     assert len(rest.done) == 4
+    assert not list(out.rglob("*.partial"))
     np.testing.assert_array_equal(read(out), components(data, NEAR, threshold=0.6))
 
 
 def test_finished_labels_are_not_made_again(tmp_path: Path) -> None:
     source, out = stored(tmp_path / "affinities.zarr", noise((8, 8, 8))), tmp_path / "labels.zarr"
     count, again = segment_blocks(source, out, threshold=0.6, block=6), Counted()
-    assert segment_blocks(source, out, threshold=0.6, block=6, progress=again) == count
+    # Blocks of another size, as another --max-memory asks for, would give the same.
+    for block in (6, 4, None):
+        assert segment_blocks(source, out, threshold=0.6, block=block, progress=again) == count
     assert not again.done
     with pytest.raises(check.InputError, match=r"holds results of another run \(threshold 0.6, now 0.5\)"):
         segment_blocks(source, out, threshold=0.5, block=6)
     segment_blocks(source, out, threshold=0.5, block=6, redo=True)
+
+
+@pytest.mark.parametrize("stop", [0, 5, 11, 20])
+def test_what_was_half_done_in_other_blocks_is_begun_anew(tmp_path: Path, stop: int) -> None:
+    data = noise((12, 12, 12))
+    source, out = stored(tmp_path / "affinities.zarr", data), tmp_path / "labels.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        segment_blocks(source, out, threshold=0.6, block=6, progress=Counted(stop))
+    with pytest.raises(check.InputError, match=r"another run \(threshold 0.6, now 0.5, block \[6, 6, 6\], now"):
+        segment_blocks(source, out, threshold=0.5, block=7)
+    rest = Counted()
+    with pytest.warns(check.InputWarning, match=r"blocks of \[6, 6, 6\] voxels, now \[7, 7, 7\]; it was begun anew"):
+        segment_blocks(source, out, threshold=0.6, block=7, progress=rest)
+    assert len(rest.done) == 3 * 8
+    np.testing.assert_array_equal(read(out), components(data, NEAR, threshold=0.6))
 
 
 def test_affinities_that_changed_between_are_refused(tmp_path: Path) -> None:
@@ -199,6 +228,24 @@ def test_a_size_that_leaves_nothing_is_told(tmp_path: Path) -> None:
     with pytest.warns(check.InputWarning, match="a smallest size of 65 voxels leaves no segment"):
         assert segment_blocks(source, tmp_path / "labels.zarr", threshold=0.6, smallest=65) == 0
     assert not read(tmp_path / "labels.zarr").any()
+
+
+def test_offsets_beyond_a_block_are_no_matter(tmp_path: Path) -> None:
+    data = np.concatenate([noise((10, 10, 10)), noise((10, 10, 10), seed=1)])
+    source = stored(tmp_path / "affinities.zarr", data, (*NEAR, (-9, 0, 0), (0, -9, 0), (0, 0, -9)))
+    segment_blocks(source, tmp_path / "labels.zarr", threshold=0.6, block=4)
+    np.testing.assert_array_equal(read(tmp_path / "labels.zarr"), components(data[:3], NEAR, threshold=0.6))
+
+
+def test_affinities_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    far = stored(tmp_path / "far.zarr", noise((8, 8, 8)), ((-2, 0, 0), (0, -2, 0), (0, 0, -2)))
+    with pytest.raises(check.InputError, match="none of one step along one axis"):
+        segment_blocks(far, tmp_path / "labels.zarr", threshold=0.6)
+    told = {"offsets": [list(offset) for offset in NEAR], "resolution": [8.0, 8.0, 8.0]}
+    zarr.create_array(tmp_path / "none.zarr", shape=(3, 0, 8, 8), dtype=np.uint8, attributes=told)
+    with pytest.raises(check.InputError, match=r"has no voxels, shape \(0, 8, 8\)"):
+        segment_blocks(tmp_path / "none.zarr", tmp_path / "labels.zarr", threshold=0.6)
+    assert not list(tmp_path.glob("labels*"))
 
 
 def test_boundary_probabilities_are_told_once(tmp_path: Path) -> None:

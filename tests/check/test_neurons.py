@@ -90,8 +90,8 @@ REFUSED = [
     (
         lambda: check.only_classes("--prior", "affinity"),
         (
-            "--prior means nothing to a model of method 'affinity', which tells objects apart; expected a volume, "
-            "--model and -o alone: leave it out"
+            "--prior means nothing to a model of method 'affinity', which tells objects apart; expected no options of "
+            "brains: leave it out"
         ),
     ),
     (
@@ -106,10 +106,17 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.volume_fits(2.0**32, 2.0**31),
+        lambda: check.some_trial(0, kinds=["mutex"]),
         (
-            "the volume takes about 4 GiB but 2 GiB are available; expected less: cut it into pieces, or segment it "
-            "where there is more"
+            "no decoder of the kind mutex can be tried, because the model has affinities of direct neighbours only; "
+            "expected some that repel: leave --decoder out, or choose another"
+        ),
+    ),
+    (
+        lambda: check.volume_fits(4e9, 2e9),
+        (
+            "the volume takes about 4 GB at once but 2 GB are allowed; expected less: convert it to .zarr, which can "
+            "go block by block, or cut it into pieces"
         ),
     ),
     (
@@ -134,6 +141,7 @@ def test_what_can_be_used_passes() -> None:
     check.odd_kernel((1, 3, 3))
     check.solid_or_flat((8, 8, 8), 2)
     check.volume_fits(1, 1)
+    check.some_trial(1, kinds=["mean"])
     check.stack((2, 8, 8), kind="image")
     check.affinity_range(0, 1)
     check.overlapping(1, case="a")

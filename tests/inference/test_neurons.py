@@ -9,15 +9,18 @@ import pytest
 import torch
 
 import tiny
+from inference.cells import SHAPE, cube, taught
 from limner.check import InputError
 from limner.data.scan import Preparation
 from limner.data.volumes import OBJECTS
 from limner.evaluation import evaluate_instances
-from limner.files import hdf5, open_volume, save_volume
+from limner.files import open_volume, save_volume
 from limner.files.affinities import open_affinities
-from limner.inference.neurons import decoder_of, predicted, segments, volume_affinities
+from limner.inference.neurons import predicted, segments, volume_affinities
+from limner.inference.objects import decoder_of
 from limner.inference.tuning import best_of_each
 from limner.inference.tuning import tune as tuned
+from limner.instances import nearest
 from limner.instances.decoding import Decoder
 from limner.methods.affinity import Affinity, AffinityOptions
 from limner.methods.method import Task
@@ -26,55 +29,12 @@ from limner.space import Grid, Volume
 from limner.training.recipe import load_recipe
 from limner.training.run import train
 
-SHAPE = (20, 32, 32)
-RECIPE = """
-[[data.volumes]]
-image = "cube.hdf"
-sections = [0, 12]
-[[data.volumes]]
-image = "cube.hdf"
-sections = [12, 20]
-split = "validation"
-[method]
-name = "affinity"
-[method.options]
-offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [-3, 0, 0], [0, -4, 0], [0, 0, -4]]
-shape_width = 3.0
-mirrored = "flips"
-network = { features = [6, 8] }
-microscopy = { flips = true, exchanged = [[1, 2]] }
-[[stages]]
-name = "edges"
-data = "volumes"
-steps = 60
-crop = [12, 24, 24]
-learning_rate = 1e-2
-evaluate_every = 30
-"""
-
-
-def cube() -> tuple[Volume, Volume]:
-    """Cells around random points, dark where two meet, of 10 nm voxels; and their ids."""
-    rng = np.random.default_rng(0)
-    places = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
-    away = np.linalg.norm(places[..., None, :] - rng.uniform(0, SHAPE, (12, 3)), axis=-1)
-    nearest = np.sort(away, -1)[..., :2]
-    image = 100 + 20 * np.minimum(nearest[..., 1] - nearest[..., 0], 4) + rng.normal(0, 4, SHAPE)
-    affine = np.diag([1e-5, 1e-5, 1e-5, 1])
-    affine[:3, 3] = [3e-4, 2e-4, 1e-4]
-    grid = Grid(SHAPE, affine)
-    ids = (away.argmin(-1) + 1).astype(np.uint64) * np.uint64(2**40)
-    return Volume(image.round().astype(np.float32), grid, "image"), Volume(ids, grid, "instances")
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a cube, and a model that learned from it."""
     folder = tmp_path_factory.mktemp("neurons")
-    hdf5.write_all(dict(zip((hdf5.RAW, hdf5.LABELS), cube(), strict=True)), folder / "cube.hdf")
-    (folder / "recipe.toml").write_text(RECIPE)
-    overrides = [f"data.volumes.{number}.image={folder / 'cube.hdf'}" for number in (0, 1)]
-    train(load_recipe(folder / "recipe.toml", overrides=overrides), folder / "run", progress=False)
+    taught(folder, steps=60)
     return folder
 
 
@@ -125,6 +85,20 @@ def test_the_best_is_what_it_says(home: Path) -> None:
     assert abs(cost(found) - trials[0].cost) < 1e-6
 
 
+def test_one_kind_of_decoder_is_tried(home: Path, tmp_path: Path) -> None:
+    asked = {"sections": (12, 20), "kinds": ("components",), "out": tmp_path / "tuned"}
+    trials = tuned(home / "run/model", home / "cube.hdf", **asked)
+    assert {trial.decoder.kind for trial in trials} == {"components"}
+    assert load_model(tmp_path / "tuned").method.options.decoder == trials[0].decoder
+
+
+def test_a_kind_that_the_edges_are_not_for_is_refused(home: Path, tmp_path: Path) -> None:
+    method = Affinity(Task(1, 2, 3), AffinityOptions(network={"features": (4, 6)}, offsets=nearest(3)))
+    save_model(Model(method, "affinity", OBJECTS, Preparation()), tmp_path / "near")
+    with pytest.raises(InputError, match="no decoder of the kind mutex can be tried"):
+        tuned(tmp_path / "near", home / "cube.hdf", sections=(12, 20), kinds=("mutex",))
+
+
 def test_one_file_and_no_mirrors(home: Path, tmp_path: Path) -> None:
     done = tiny.limner("segment", "cube.hdf", "--model", "run/model", "--plain", "-o", tmp_path / "one.zarr", at=home)
     assert done.returncode == 0, done.stderr
@@ -160,7 +134,7 @@ def flat() -> Affinity:
 
 def test_tiles_are_the_whole_beyond_their_seams(flat: Affinity) -> None:
     image = np.random.default_rng(0).normal(size=(1, 150, 90)).astype(np.float32)
-    whole, tiles = predicted(flat, image), predicted(flat, image, largest=80**2)
+    whole, tiles = predicted(flat, image), predicted(flat, image, side=80)
     assert whole.shape == (len(flat.offsets), 150, 90)
     assert np.abs(whole.astype(int) - tiles).max() <= 4  # steps of 1/255; products are in bfloat16 where that is fast
 

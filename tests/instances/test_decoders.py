@@ -13,6 +13,7 @@ from instances import twins
 from instances.twins import affinities, same_partition
 from limner.check import InputWarning
 from limner.instances import (
+    PART,
     affinities_of,
     agglomerated,
     components,
@@ -62,6 +63,14 @@ def test_components_drop_what_is_small_and_grow_into_it() -> None:
     filled = components(values, nearest(2), threshold=0.5, smallest=7, fill=True)
     assert set(filled[1].tolist()) == {1, 2}
     assert (filled[:, :5] == 1).all()
+
+
+def test_components_grow_no_farther_than_their_part_looks() -> None:
+    values = np.zeros((2, 4, 3 * PART), np.float32)
+    values[:, :, :20] = 1
+    filled = components(values, nearest(2), threshold=0.5, smallest=2, fill=True)
+    assert (filled[:, :PART] == 1).all()
+    assert not filled[:, PART:].any()
 
 
 def test_components_across_slabs_and_long_columns() -> None:

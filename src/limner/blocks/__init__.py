@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from limner.blocks.run import BLOCK, block_size, segment_blocks
+from limner.blocks.run import BLOCK, block_size, connect, segment_blocks
+from limner.blocks.stages import Wanted
+from limner.blocks.working import Crew
 
-__all__ = ["BLOCK", "block_size", "segment_blocks"]
+__all__ = ["BLOCK", "Crew", "Wanted", "block_size", "connect", "segment_blocks"]

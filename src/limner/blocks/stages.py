@@ -17,12 +17,36 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from limner.blocks.working import box_of, told_before, write
 from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.files import replacing, zarrays
 from limner.files.affinities import StoredAffinities
-from limner.instances import components, contacts, fragments_of, limit_of
-from limner.space import Array, Box
+from limner.instances import REACH, components, contacts, fragments_of, grown, limit_of
+from limner.space import Array, Block, Box
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which segments are wanted: all that labels depend on, whatever the blocks.
+
+    Args:
+        threshold: from 0 to 1; edges above it connect.
+        smallest: voxels of the smallest segment that stays.
+        fill: whether segments grow into what is smaller.
+        origin: what the affinities are made from, name by name: hashes of how files looked at the beginning.
+    """
+
+    threshold: float
+    smallest: int
+    fill: bool
+    origin: tuple[tuple[str, str], ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same, JSON-ready."""
+        chosen = {"threshold": self.threshold, "smallest": self.smallest, "fill": self.fill}
+        return {"limner": version("limner"), **dict(self.origin), **chosen}
 
 
 @dataclass(frozen=True)
@@ -33,23 +57,17 @@ class Plan:
         source: the store, absolute.
         work: folder of what is kept on the way, absolute.
         size: (D,) voxels of a block.
-        threshold: from 0 to 1; edges above it connect.
-        smallest: voxels of the smallest segment that stays.
-        state: hash of how the store looked at the beginning.
+        wanted: of it.
     """
 
     source: Path
     work: Path
     size: tuple[int, ...]
-    threshold: float
-    smallest: int
-    state: str
+    wanted: Wanted
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the labels depend on."""
-        chosen = {"threshold": self.threshold, "smallest": self.smallest, "block": list(self.size)}
-        return {"limner": version("limner"), "affinities": self.state, **chosen}
+    def facts(self, stage: str) -> dict[str, Any]:
+        """Return what all blocks of a stage have in common, JSON-ready."""
+        return {**self.wanted.facts, "block": list(self.size), "stage": stage}
 
 
 @dataclass(frozen=True)
@@ -60,9 +78,15 @@ class Stage:
     name: str
     threads: int = 0
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What all blocks of the stage have in common."""
+        return self.plan.facts(self.name)
+
     def __call__(self) -> Blocks:
         """Open the store."""
-        return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source), self.threads)
+        with told_before():
+            return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source), self.threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +103,13 @@ class Blocks(ABC):
     source: StoredAffinities
     threads: int
     name: ClassVar[str]
+    #: Of what it writes into its store, if it has one.
+    dtype: ClassVar[type[np.unsignedinteger[Any]] | None] = None
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """What all blocks of the stage have in common."""
-        return {**self.plan.facts, "stage": self.name}
+        return self.plan.facts(self.name)
 
     @property
     def home(self) -> Path:
@@ -98,8 +124,7 @@ class Blocks(ABC):
     def __call__(self, item: Item, *, step: Step) -> Made:
         """Do a block."""
         step(self.name)
-        box = Box(tuple(item.facts["start"]), tuple(item.facts["stop"]))
-        return self.made(box, item)
+        return self.made(box_of(item), item)
 
     @abstractmethod
     def made(self, box: Box, item: Item) -> Made:
@@ -111,29 +136,31 @@ class Blocks(ABC):
 
     def fragments(self, box: Box) -> Array:
         """Return the fragments that the voxels of a box are of, numbered block by block, (*box)."""
-        path = store(self.plan.work, Labelled.name)
+        return self.stored(Labelled, box)
+
+    def stored(self, stage: type[Blocks], box: Box) -> Array:
+        """Return what another stage has written in a box, (*box)."""
+        path = store(self.plan.work, stage.name)
         return zarrays.region(zarrays.handle(path, "")[0], box.slices, path=path)
 
     def write(self, box: Box, labels: Array) -> list[Path]:
         """Write labels (*box) into the stage's store, and return their file; a store has none for zeros alone."""
-        import zarr
-
-        array: Any = zarr.open_array(store(self.plan.work, self.name), mode="r+")
-        array[box.slices] = labels
-        place = "/".join(str(first // step) for first, step in zip(box.start, self.plan.size, strict=True))
-        return [store(self.plan.work, self.name) / "c" / place] if labels.any() else []
+        return write(store(self.plan.work, self.name), labels, box=box)
 
 
 class Labelled(Blocks):
     """Labels each block by itself."""
 
-    name = "fragments"
+    name, dtype = "fragments", np.uint32
 
     def made(self, box: Box, item: Item) -> Made:
         """Write the components of a box, their sizes and their first voxels."""
         offsets = [self.source.offsets[channel] for channel in self.near]
         labels = components(
-            self.source.read(box, self.near), offsets, threshold=self.plan.threshold, threads=self.threads or None
+            self.source.read(box, self.near),
+            offsets,
+            threshold=self.plan.wanted.threshold,
+            threads=self.threads or None,
         )
         found = fragments_of(labels, box, shape=self.source.grid.shape)
         save(self.table(item.name), asdict(found))
@@ -162,14 +189,14 @@ class Joined(Blocks):
         before = _section(box, axis, index=box.start[axis] - 1)
         # An edge is stored at the voxel from which its offset leads to the other.
         values = self.source.read(after if self.source.offsets[channel][axis] < 0 else before, [channel])[0]
-        joined = values > limit_of(self.plan.threshold, values.dtype)
+        joined = values > limit_of(self.plan.wanted.threshold, values.dtype)
         return contacts(self.fragments(before), self.fragments(after), edges=joined)
 
 
 class Named(Blocks):
     """Writes the segments."""
 
-    name = "labels"
+    name, dtype = "labels", np.uint64
 
     def made(self, box: Box, item: Item) -> Made:
         """Write the segments of a box."""
@@ -178,7 +205,26 @@ class Named(Blocks):
         return Made({}, self.write(box, np.asarray(names[first:last])[self.fragments(box) - 1]))
 
 
-STAGES: dict[str, type[Blocks]] = {stage.name: stage for stage in (Labelled, Joined, Named)}
+class Grown(Blocks):
+    """Lets segments grow into what was too small to stay, in parts that do not depend on the blocks."""
+
+    name, dtype = "filled", np.uint64
+
+    def made(self, box: Box, item: Item) -> Made:  # noqa: ARG002
+        """Write the segments of a box, grown."""
+        part = Block(box.grown(REACH).clipped(self.source.grid.shape), box)
+        labels = self.stored(Named, part.read)
+        names, numbers = np.unique(np.append(labels, np.uint64(0)), return_inverse=True)
+        found = grown(
+            numbers[:-1].reshape(labels.shape).astype(np.int32),
+            self.source.read(part.read, self.near),
+            offsets=[self.source.offsets[channel] for channel in self.near],
+            threads=self.threads or None,
+        )
+        return Made({}, self.write(box, names[found[part.inner]]))
+
+
+STAGES: dict[str, type[Blocks]] = {stage.name: stage for stage in (Labelled, Joined, Named, Grown)}
 
 
 def store(work: Path, stage: str) -> Path:

@@ -13,6 +13,16 @@ from limner.check.bids import (
     not_bids,
     without_contrast,
 )
+from limner.check.blocks import (
+    block_fits,
+    block_output,
+    blocks_asked,
+    blocks_decoder,
+    blocks_failed,
+    only_whole,
+    other_blocks,
+    whole_needs,
+)
 from limner.check.cases import (
     brain_found,
     channel_covers,
@@ -114,9 +124,6 @@ from limner.check.labels import (
 )
 from limner.check.ledgers import (
     another_item,
-    block_fits,
-    block_output,
-    blocks_failed,
     disk_full,
     no_sbatch,
     no_scheduler,
@@ -168,6 +175,7 @@ from limner.check.neurons import (
     same_lattice,
     solid_or_flat,
     some_reference,
+    some_trial,
     stack,
     volume_fits,
 )
@@ -286,6 +294,8 @@ __all__ = [
     "apart",
     "block_fits",
     "block_output",
+    "blocks_asked",
+    "blocks_decoder",
     "blocks_failed",
     "brain_found",
     "cases_differ",
@@ -383,7 +393,9 @@ __all__ = [
     "only_classes",
     "only_instances",
     "only_read",
+    "only_whole",
     "orientation",
+    "other_blocks",
     "other_method",
     "other_task",
     "other_unit",
@@ -428,6 +440,7 @@ __all__ = [
     "solid_or_flat",
     "some_labelled",
     "some_reference",
+    "some_trial",
     "source_given",
     "sources_found",
     "spare_labels",
@@ -467,6 +480,7 @@ __all__ = [
     "varied",
     "volume",
     "volume_fits",
+    "whole_needs",
     "whole_numbers",
     "window_size",
     "without_contrast",

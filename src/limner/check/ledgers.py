@@ -10,8 +10,6 @@ from limner.check.errors import InputError
 
 #: Digits of a hash that are shown.
 DIGITS = 12
-#: Blocks whose reasons are listed.
-LISTED = 3
 
 
 def same_facts(folder: Path, found: Mapping[str, Any], *, given: Mapping[str, Any]) -> None:
@@ -233,45 +231,3 @@ def _short(value: object) -> str:
         return "none"
     words = str(value)
     return words[:DIGITS] if len(words) == 64 else words
-
-
-def blocks_failed(reasons: Mapping[str, str], *, total: int, stage: str) -> InputError:
-    """Word blocks of a volume that could not be done.
-
-    Args:
-        reasons: by the blocks' names, which say where they begin.
-        total: blocks of the volume.
-        stage: in which they failed.
-    """
-    listed = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:LISTED])
-    more = f"; and {len(reasons) - LISTED} more" if len(reasons) > LISTED else ""
-    return InputError(
-        f"{len(reasons)} of {total} blocks failed twice in the stage '{stage}' ({listed}{more}); expected all: mend "
-        "the cause and give the same command again, which goes on with these"
-    )
-
-
-def block_output(source: Path, out: Path) -> None:
-    """Refuse to write labels into the store that they are made from, or to anything but a store.
-
-    Raises:
-        InputError: naming both.
-    """
-    inside, whole = out.absolute(), source.absolute()
-    if inside == whole or whole in inside.parents or inside in whole.parents:
-        raise InputError(f"'{out}' and '{source}' lie in one another; expected labels elsewhere: choose another -o")
-    if not out.name.lower().endswith(".zarr"):
-        raise InputError(f"'{out}' cannot be written block by block; expected a name that ends in .zarr: rename it")
-
-
-def block_fits(memory: float, *, needed: float, fits: bool) -> None:
-    """Refuse a limit that not even the smallest block keeps.
-
-    Raises:
-        InputError: with both, in GB.
-    """
-    if not fits:
-        raise InputError(
-            f"--max-memory is {memory / 1e9:.2g} GB but the smallest block needs {needed / 1e9:.2g}; expected more: "
-            "raise it"
-        )

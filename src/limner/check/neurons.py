@@ -246,8 +246,8 @@ def no_instances(method: str) -> InputError:
 def only_classes(option: str, method: str) -> InputError:
     """Word an option of `limner segment` that means nothing to a model that tells objects apart."""
     return InputError(
-        f"{option} means nothing to a model of method '{method}', which tells objects apart; expected a volume, "
-        "--model and -o alone: leave it out"
+        f"{option} means nothing to a model of method '{method}', which tells objects apart; expected no options of "
+        "brains: leave it out"
     )
 
 
@@ -269,6 +269,19 @@ def solid_or_flat(shape: tuple[int, ...], dimensions: int) -> None:
         )
 
 
+def some_trial(count: int, *, kinds: Sequence[str]) -> None:
+    """Refuse to choose among no decoders.
+
+    Raises:
+        InputError: naming the kinds.
+    """
+    if not count:
+        raise InputError(
+            f"no decoder of the kind {', '.join(kinds)} can be tried, because the model has affinities of direct "
+            "neighbours only; expected some that repel: leave --decoder out, or choose another"
+        )
+
+
 def volume_fits(needed: float, available: float) -> None:
     """Refuse a volume that takes more memory than there is, both in bytes.
 
@@ -277,8 +290,8 @@ def volume_fits(needed: float, available: float) -> None:
     """
     if needed > available:
         raise InputError(
-            f"the volume takes about {needed / 2**30:.3g} GiB but {available / 2**30:.3g} GiB are available; expected "
-            "less: cut it into pieces, or segment it where there is more"
+            f"the volume takes about {needed / 1e9:.3g} GB at once but {available / 1e9:.3g} GB are allowed; expected "
+            "less: convert it to .zarr, which can go block by block, or cut it into pieces"
         )
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from limner import check
 from limner.cli.arguments import expanded
+from limner.cli.cohorts import cohort_progress
 from limner.cli.terminal import progress, told
 
 if TYPE_CHECKING:
+    from limner.cluster import Executor
     from limner.inference.tuning import Trial
+
+
+class DecoderKind(StrEnum):
+    """Kinds of decoders."""
+
+    MEAN = "mean"
+    QUANTILE = "quantile"
+    MUTEX = "mutex"
+    COMPONENTS = "components"
 
 
 def tune(
@@ -27,6 +39,10 @@ def tune(
         bool,
         typer.Option("--insides", help="The labels are a mask: what it connects in a section is a cell."),
     ] = False,
+    decoder: Annotated[
+        DecoderKind | None,
+        typer.Option(help="The only kind to try: components go block by block, the others need the whole volume."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="MODEL", help="Another folder for the tuned model.")
     ] = None,
@@ -35,12 +51,14 @@ def tune(
 
     The curve of splits against mergers is drawn beside the model, in MODEL-tuning.svg.
     """
-    from limner.inference.tuning import best_of_each, tune
+    from limner.inference.tuning import KINDS, best_of_each, tune
     from limner.methods.storage import claim_model
 
     claim_model(out or model)
     with progress(1, "tuning") as (tell, advance), told():
-        trials = tune(model, volume, labels=labels, sections=sections, insides=insides, out=out, tell=tell)
+        kinds = KINDS if decoder is None else (decoder.value,)
+        asked: dict[str, Any] = {"labels": labels, "sections": sections, "insides": insides, "kinds": kinds}
+        trials = tune(model, volume, **asked, out=out, tell=tell)
         advance()
     _show(best_of_each(trials))
     target = out or model
@@ -57,7 +75,15 @@ def tells_objects(model: Path) -> bool:
 
 
 def segment_instances(
-    paths: Sequence[Path], out: Path, *, model: Path, mirrored: bool | None, given: Mapping[str, object]
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    model: Path,
+    mirrored: bool | None,
+    executor: Executor | None,
+    memory: float | None,
+    redo: bool,
+    given: Mapping[str, object],
 ) -> None:
     """Segment volumes into instances, and tell where they are.
 
@@ -66,19 +92,21 @@ def segment_instances(
         out: folder, or a file for one volume.
         model: folder of a model that tells objects apart.
         mirrored: whether to average over flips; as the model was made if None.
+        executor: does blocks, if somebody was asked for.
+        memory: of a process, GB.
+        redo: whether to begin anew.
         given: options that only models of structures follow.
     """
     from limner.inference.neurons import segment_volumes
-    from limner.methods.storage import load_model
+    from limner.methods.storage import method_name
 
-    loaded = load_model(model)
     for option, value in given.items():
         if value:
-            raise check.only_classes(option, loaded.name)
-    files = expanded(paths)
-    with progress(len(files), "segmenting") as (tell, advance), told():
-        for path in segment_volumes(files, out, model=loaded, mirrored=mirrored, tell=tell):
-            advance()
+            raise check.only_classes(option, method_name(model))
+    limit = None if memory is None else memory * 1e9
+    asked: dict[str, Any] = {"mirrored": mirrored, "executor": executor, "memory": limit, "redo": redo}
+    with cohort_progress("segmenting") as progress, told():
+        for path in segment_volumes(expanded(paths), out, model=model, **asked, progress=progress):
             print(f"instances: {path}")
 
 

@@ -54,11 +54,16 @@ def segment(
     ] = None,
     outliers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of voxels like no tissue, as lesions.")] = 0.0,
     posteriors: Annotated[bool, typer.Option("--posteriors", help="Write each structure's probability too.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scans at a time, each in a process of its own.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Scans, or blocks of a volume, at a time, each in a process of its own.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each worker; 1 unless given.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
     slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
-    max_memory: Annotated[float | None, typer.Option(min=0.1, metavar="GB", help="Of each worker, at most.")] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GB", help="Of each worker; a volume that takes more goes block by block."),
+    ] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Segment again what is finished.")] = False,
     n4: Annotated[bool, typer.Option("--n4", help="Take out the coils' gain by N4 first.")] = False,
     samples: Annotated[int, typer.Option(min=0, help="Labels to draw beside the likeliest, by a model that can.")] = 0,
@@ -70,8 +75,10 @@ def segment(
     """Label brain scans, with skull or without, each on its own grid: of any contrast untrained, or by a model.
 
     The same command again goes on where it was stopped. With a model that tells objects apart, volumes are segmented
-    into instances, by the decoder that `limner tune` chose.
+    into instances, by the decoder that `limner tune` chose: at once if --max-memory or the machine allows, else block
+    by block.
     """
+    executor = chosen_executor(workers, threads=threads, cluster=cluster, slurm=slurm, memory=max_memory)
     if model and tells_objects(model):
         given = {
             "--prior": prior,
@@ -80,13 +87,19 @@ def segment(
             "--orientation": orientation,
             "--outliers": outliers,
             "--posteriors": posteriors,
-            "--workers": workers,
-            "--cluster": cluster,
-            "--slurm": slurm,
             "--n4": n4,
             "--samples": samples,
         }
-        segment_instances(scans, out, model=model, mirrored=mirrored, given=given)
+        segment_instances(
+            scans,
+            out,
+            model=model,
+            mirrored=mirrored,
+            executor=executor if workers or cluster or slurm else None,
+            memory=max_memory,
+            redo=redo,
+            given=given,
+        )
         return
     if mirrored is not None:
         raise check.only_instances("--mirrored" if mirrored else "--plain")
@@ -106,7 +119,6 @@ def segment(
         n4=n4,
         samples=samples,
     )
-    executor = chosen_executor(workers, threads=threads, cluster=cluster, slurm=slurm, memory=max_memory)
     with told():
         found = find_cases(scans)
     cases = _segmented(found, out, prior=prior, model=model, options=chosen, executor=executor, redo=redo)

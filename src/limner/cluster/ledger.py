@@ -139,6 +139,11 @@ class Ledger:
                 temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return cls(folder, facts)
 
+    @staticmethod
+    def known(folder: Path) -> Record | None:
+        """Return what the items of the ledger in a folder have in common; None if there is none."""
+        return _read(folder / FACTS)
+
     def remembered(self, item: Item) -> Outcome | None:
         """Return what came of an item that is done: what it was made from, and its files, are as they were."""
         marker = self._marker(item)

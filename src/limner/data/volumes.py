@@ -9,18 +9,20 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from limner import check
 from limner.config import Settings, UserPath
 from limner.data.batch import IGNORE
 from limner.data.cohort import Case
+from limner.data.intensity import CELL, Moments
 from limner.data.scan import standardised
 from limner.data.store import Prepared
 from limner.evaluation.instances import common
 from limner.files import open_volume, stem
 from limner.priors.atlas import Atlas
-from limner.space import Array, Box, Grid, Label, LabelTable, Volume
+from limner.space import Array, Box, Grid, Label, LabelTable, Volume, blocks
 
 OBJECT = "object"
 #: What instances are, to a table of structures: objects alike.
@@ -134,8 +136,12 @@ def cells(inside: Array) -> Array:
     return np.asarray(ndimage.label(inside, faces)[0])
 
 
-def whole(path: Path) -> tuple[Volume, Array]:
-    """Return a volume, and its intensities as those of pieces are made ready, (1, *S) float32."""
+def whole(path: Path) -> tuple[Volume, NDArray[np.float32]]:
+    """Return a volume, and its intensities with mean 0 and sd 1, (1, *S)."""
     volume = open_volume(path)
-    values = torch.from_numpy(volume.data).reshape(1, -1)
-    return volume, standardised(values).reshape(1, *volume.grid.shape).numpy()
+    parts = [one.write.slices for one in blocks(volume.grid.shape, [CELL] * volume.grid.dimensions)]
+    moments = Moments.joined([Moments.of(volume.data[part]) for part in parts])
+    image = np.empty((1, *volume.grid.shape), np.float32)
+    for part in parts:
+        image[0][part] = moments.standardised(volume.data[part])
+    return volume, image

@@ -18,7 +18,7 @@ import numpy as np
 from limner import check
 from limner.files import hdf5, replacing, replacing_folder, zarrays
 from limner.files.nanometres import affine_of, attributes
-from limner.space import Affinities, Array, Box, Grid
+from limner.space import Affinities, Array, Box, Grid, Offsets
 
 NAME = "volumes/affinities"
 SUFFIXES = (".zarr", ".hdf", ".h5", ".hdf5")
@@ -75,6 +75,7 @@ class StoredAffinities:
         """
         offsets, grid = _known_offsets(told, path), _grid(told, array.shape[1:], path=path)
         check.channels(array.shape, offsets)
+        check.three_dimensional(grid.shape, path)
         sign = told.get("sign", ATTRACTIVE)
         return cls(path, array, offsets, grid, check.affinity_sign(path, sign, known=(ATTRACTIVE, REPULSIVE)))
 
@@ -112,14 +113,18 @@ def save_affinities(affinities: Affinities, path: str | Path) -> None:
         InputError: for an unknown suffix, or if the file cannot be written.
     """
     path = Path(path)
-    offsets = [list(offset) for offset in affinities.offsets]
-    told = {**attributes(affinities.grid), "offsets": offsets, "sign": ATTRACTIVE}
+    told = told_of(affinities.grid, affinities.offsets)
     if _known(path) == ".zarr":
         with replacing_folder(path) as temporary:
             zarrays.create(temporary, affinities.data, told=told)
     else:
         with replacing(path) as temporary:
             hdf5.create({NAME: (affinities.data, told)}, temporary)
+
+
+def told_of(grid: Grid, offsets: Offsets) -> dict[str, Any]:
+    """Return the attributes of a store of attractive affinities, (C, *S), with `offsets` (C, D)."""
+    return {**attributes(grid), "offsets": [list(offset) for offset in offsets], "sign": ATTRACTIVE}
 
 
 def _known(path: Path) -> str:

@@ -124,8 +124,8 @@ def allocate(
         shape: of the array.
         dtype: of its numbers.
         told: its attributes, beside the units and the names of its axes.
-        shards: of one file each, (D,), so that blocks of this shape can be written side by side; a file per chunk
-            unless given.
+        shards: shape of what one file holds, so that blocks of this shape can be written side by side; a file per
+            chunk unless given.
         version: of the format.
 
     Raises:
@@ -134,13 +134,14 @@ def allocate(
     import zarr
 
     # A chunk of affinities is of one channel.
-    spans = shards or tuple(1 if len(shape) - axis > 3 else min(size, CHUNK) for axis, size in enumerate(shape))
+    spans = [1 if len(shape) - axis > 3 else span for axis, span in enumerate(shards or shape)]
     return zarr.create_array(
         path,
         shape=shape,
         # By name, because of the two that C has for 64 bits zarr knows one.
         dtype=np.dtype(np.dtype(dtype).str),
-        chunks=tuple(_chunk(span) for span in spans),
+        # Shards hold whole chunks.
+        chunks=tuple(_chunk(span) if shards else min(span, CHUNK) for span in spans),
         shards=shards,
         zarr_format=version,
         attributes={**told, "units": "nm", "axis_names": list("czyx"[-len(shape) :])},

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from limner import check
 from limner.data.volumes import cells
 from limner.evaluation import partition
 from limner.evaluation.instances import common
 from limner.files import open_volume, stem
-from limner.inference.neurons import affinity_method, volume_affinities
+from limner.inference.neurons import volume_affinities
+from limner.inference.objects import affinity_method
 from limner.instances import merges, region_graph
 from limner.instances.decoding import Decoder, decoded, oversegmented, without_small
 from limner.methods.storage import Model, load_model, save_model
@@ -26,6 +28,7 @@ QUANTILES = (0.25, 0.5, 0.75)
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 SIZES = (20, 100, 500)
 STRIDES = (1, 2, 4)
+KINDS = ("mean", "quantile", "components", "mutex")
 
 Tell = Callable[[str], None]
 
@@ -57,6 +60,7 @@ def tune(
     labels: Path | None = None,
     sections: tuple[int, int] | None = None,
     insides: bool = False,
+    kinds: Sequence[str] = KINDS,
     out: Path | None = None,
     tell: Tell = lambda _: None,
 ) -> list[Trial]:
@@ -69,6 +73,7 @@ def tune(
         sections: the first one and one past the last; all without it.
         insides: whether the labels are a mask of all that is inside a cell, whose connected pieces in each section are
             the cells.
+        kinds: of decoders that are tried, as `Decoder` has them.
         out: folder for the model with its decoder; `model` itself unless given.
         tell: told what is being done.
 
@@ -76,7 +81,7 @@ def tune(
         All that was tried, the best first.
 
     Raises:
-        InputError: for a model of classes, or a volume that cannot be used.
+        InputError: for a model of classes, a volume that cannot be used, or only kinds that the model has no edges for.
     """
     found = load_model(model)
     method = affinity_method(found)
@@ -85,7 +90,9 @@ def tune(
     truth = open_volume(labels or volume, kind="instances")
     if insides:
         truth = replace(truth, data=cells(truth.data).astype(np.uint64))
-    trials = sorted(tried(affinities, truth, case=stem(volume), tell=tell), key=lambda trial: trial.cost)
+    attempts = tried(affinities, truth, case=stem(volume), kinds=kinds, tell=tell)
+    trials = sorted(attempts, key=lambda trial: trial.cost)
+    check.some_trial(len(trials), kinds=kinds)
     save_model(with_decoder(found, trials, volume=volume), out or model)
     return trials
 
@@ -106,13 +113,16 @@ def best_of_each(trials: Sequence[Trial]) -> list[Trial]:
     return list(best.values())
 
 
-def tried(affinities: Affinities, truth: Volume, *, case: str, tell: Tell = lambda _: None) -> Iterator[Trial]:
+def tried(
+    affinities: Affinities, truth: Volume, *, case: str, kinds: Sequence[str] = KINDS, tell: Tell = lambda _: None
+) -> Iterator[Trial]:
     """Yield what every decoder costs, each with many settings; the best of each kind also without small segments.
 
     Args:
         affinities: of a piece.
         truth: instances, which may begin and end elsewhere.
         case: for messages.
+        kinds: of decoders.
         tell: told what is being done.
     """
     channels = [Volume(channel, affinities.grid, "image") for channel in affinities.data]
@@ -120,8 +130,8 @@ def tried(affinities: Affinities, truth: Volume, *, case: str, tell: Tell = lamb
     values, objects = np.stack([channel for channel, _, _ in shared]), shared[0][1]
     flat = all(offset[0] == 0 for offset in affinities.offsets) and len(affinities.grid.shape) == 3
     seen = _Seen(values, affinities.offsets, objects, flat, tell)
-    for attempts in (_agglomerations, _components, _mutexes):
-        trials = list(attempts(seen))
+    for attempts in dict.fromkeys(ATTEMPTS[kind] for kind in kinds):
+        trials = [trial for trial in attempts(seen) if trial.decoder.kind in kinds]
         yield from trials
         yield from _sized(seen, best_of_each(trials))
 
@@ -190,3 +200,7 @@ def _sized(seen: _Seen, best: Sequence[Trial]) -> Iterator[Trial]:
             for smallest in SIZES:
                 decoder = trial.decoder.model_copy(update={"smallest": smallest})
                 yield seen.scored(decoder, without_small(labels, smallest))
+
+
+#: What tries each kind of decoder.
+ATTEMPTS = {"mean": _agglomerations, "quantile": _agglomerations, "components": _components, "mutex": _mutexes}

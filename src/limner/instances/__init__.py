@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from limner.instances.affinities import affinities_of, ends, nearest, valid
 from limner.instances.agglomeration import Merges, RegionGraph, agglomerated, merges, region_graph
-from limner.instances.connected import components, limit_of
+from limner.instances.connected import PART, REACH, components, grown, limit_of
 from limner.instances.flooding import fragments, watershed
 from limner.instances.mutex import mutex_watershed
 from limner.instances.stitching import Fragments, contacts, fragments_of, stitched
 
 __all__ = [
+    "PART",
+    "REACH",
     "Fragments",
     "Merges",
     "RegionGraph",
@@ -20,6 +22,7 @@ __all__ = [
     "ends",
     "fragments",
     "fragments_of",
+    "grown",
     "limit_of",
     "merges",
     "mutex_watershed",

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from limner import check
 from limner.instances.affinities import Edges, edges
 from limner.instances.slabs import each, slabs
-from limner.space import Array, Offsets
+from limner.space import Array, Block, Offsets, blocks
 
 Labels = NDArray[np.int32]
+
+#: Voxels along each axis of the parts in which what was dropped is filled, and how far around a part is looked: no
+#: farther, so that volumes which are filled block by block get the same labels.
+PART, REACH = 128, 16
 
 
 def components(
@@ -35,7 +39,7 @@ def components(
         offsets: (C, D) voxels.
         threshold: from 0 to 1; edges above it connect.
         smallest: voxels of the smallest segment that stays; what is smaller becomes 0.
-        fill: let what stays grow into what became 0, where the affinities are high first.
+        fill: let what stays grow into what became 0, where the affinities are high first; part by part, see `PART`.
         threads: at most; None: one per core. The labels are the same for any number.
 
     Returns:
@@ -99,8 +103,37 @@ def _connected(graph: Edges, threshold: float, *, threads: int | None) -> Labels
     return parents.reshape(shape)
 
 
-def _filled(graph: Edges, labels: Labels, *, threads: int | None) -> Labels:
-    """Return labels (Z, Y, X) that have grown into what is 0, from where all edges are high to where one is low."""
+def grown(labels: Labels, values: Array, *, offsets: Offsets, threads: int | None = None) -> Labels:
+    """Return labels (*S) that have grown into what is 0, from where all edges are high to where one is low.
+
+    Args:
+        labels: from 1 on; 0 where there is room.
+        values: (C, *S) affinities, of direct neighbours among others.
+        offsets: (C, D) voxels.
+        threads: at most; None: one per core.
+
+    Raises:
+        InputError: for affinities that cannot be decoded (see `edges`).
+    """
+    graph = edges(values, offsets, threads=threads).nearest()
+    return _grown(graph, labels.reshape(graph.values.shape[1:]), threads=threads).reshape(labels.shape)
+
+
+def _grown(graph: Edges, labels: Labels, *, threads: int | None) -> Labels:
+    """Return the same of labels (Z, Y, X)."""
     from limner.instances.flooding import flooded, interior
 
-    return flooded(255 - interior(graph, threads=threads), labels)
+    return flooded(255 - interior(graph, threads=threads), labels.copy())
+
+
+def _filled(graph: Edges, labels: Labels, *, threads: int | None) -> Labels:
+    """Return labels (Z, Y, X) that have grown into what is 0, part by part."""
+    found = labels.copy()
+
+    def within(part: Block) -> None:
+        around = part.read.slices
+        near = graph._replace(values=np.ascontiguousarray(graph.values[:, *around]))
+        found[part.write.slices] = _grown(near, labels[around], threads=1)[part.inner]
+
+    each(within, blocks(labels.shape, (PART,) * 3, context=REACH), threads=threads)
+    return found

@@ -66,6 +66,11 @@ class Box:
         """Return the box with `margin` voxels more on every side (fewer if negative)."""
         return Box(tuple(first - margin for first in self.start), tuple(last + margin for last in self.stop))
 
+    def moved(self, steps: Sequence[int]) -> Box:
+        """Return the box moved by `steps` voxels along each axis."""
+        start, stop = (tuple(map(sum, zip(end, steps, strict=True))) for end in (self.start, self.stop))
+        return Box(start, stop)
+
     def intersected(self, other: Box) -> Box:
         """Return the voxels in both boxes."""
         start = tuple(map(max, self.start, other.start))
@@ -92,6 +97,12 @@ class Block:
     def name(self) -> str:
         """Where it writes, fit for a file's name."""
         return "-".join(map(str, self.write.start))
+
+    @property
+    def inner(self) -> tuple[slice, ...]:
+        """Index of what it tells in what it reads."""
+        away = tuple(-first for first in self.read.start)
+        return self.write.moved(away).slices
 
 
 def blocks(shape: Sequence[int], size: Sequence[int], *, context: int = 0) -> list[Block]:
