@@ -5,8 +5,7 @@ Labels of padded files begin somewhere inside their raw: the offset says where.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,45 +51,13 @@ def opened(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> tu
     Raises:
         InputError: if the file is damaged, or it is not evident which array is meant.
     """
-    with _dataset(path, name, dimensions=dimensions) as found:
-        return found[()], dict(found.attrs)
-
-
-def described(path: Path, name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Return the shape of the array called `name`, or the only one, and its attributes.
-
-    Raises:
-        InputError: as `opened` does.
-    """
-    with _dataset(path, name) as found:
-        return found.shape, dict(found.attrs)
-
-
-def region(path: Path, name: str, *, slices: tuple[slice, ...]) -> Array:
-    """Return what lies in a part of the array called `name`, or the only one.
-
-    Raises:
-        InputError: as `opened` does, or if a chunk cannot be decoded.
-    """
-    with _dataset(path, name) as found:
-        return np.asarray(found[slices])
-
-
-@contextmanager
-def _dataset(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> Iterator[Any]:
-    """Yield the array called `name`, or the only one of as many axes, unread."""
-    import h5py
-
+    array, told = handle(path, name, dimensions=dimensions)
     try:
-        with path.open("rb") as file, h5py.File(file, "r") as content:
-            found = content[name] if name in content else _only(content, name, path=path, dimensions=dimensions)
-            check.numeric(found.dtype, path)
-            yield found
-    except check.InputError:
-        raise
+        return array[()], told
     except Exception as error:
-        # h5py raises whatever its library stumbles over.
         raise check.unreadable(path, error) from error
+    finally:
+        array.file.close()
 
 
 def _only(content: Any, name: str, *, path: Path, dimensions: tuple[int, ...]) -> Any:
@@ -119,11 +86,12 @@ def handle(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> tu
         content: Any = h5py.File(path, "r")
         array = content[name] if name in content else _only(content, name, path=path, dimensions=dimensions)
         check.numeric(array.dtype, path)
+        return array, dict(array.attrs)
     except check.InputError:
         raise
     except Exception as error:
+        # h5py raises whatever its library stumbles over.
         raise check.unreadable(path, error) from error
-    return array, dict(array.attrs)
 
 
 def write(volume: Volume, path: Path) -> None:

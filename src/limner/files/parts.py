@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from limner import check
-from limner.files import existing, hdf5, is_store, zarrays
+from limner.files import existing, hdf5, suffix, zarrays
 from limner.files.nanometres import affine_of
+from limner.files.unread import HANDLES
 from limner.space import Array, Box, Grid
 
 #: Suffixes of formats of which a part can be read.
-SUFFIXES = (".zarr", ".hdf", ".h5", ".hdf5")
+SUFFIXES = tuple(HANDLES)
 
 Slices: TypeAlias = tuple[slice, ...]
 Region: TypeAlias = Callable[[Slices], Array]
@@ -75,15 +76,8 @@ def stored_shape(path: Path) -> tuple[int, ...]:
 def _looked_into(path: Path) -> tuple[tuple[int, ...], Mapping[str, Any], Region]:
     """Return the shape of an image, its attributes, and what reads a part of it."""
     existing(path)
-    if not path.name.lower().endswith(SUFFIXES):
+    known = HANDLES.get(suffix(path))
+    if known is None:
         raise check.only_whole(path, SUFFIXES)
-    if is_store(path):
-        array, told = zarrays.handle(path, hdf5.RAW)
-        return array.shape, told, partial(zarrays.region, array, path=path)
-    shape, told = hdf5.described(path, hdf5.RAW)
-    return shape, told, partial(_of_hdf5, path)
-
-
-def _of_hdf5(path: Path, slices: Slices) -> Array:
-    """Return what lies in a part of an image in HDF5."""
-    return hdf5.region(path, hdf5.RAW, slices=slices)
+    array, told = known(path, hdf5.RAW)
+    return array.shape, told, partial(zarrays.region, array, path=path)
