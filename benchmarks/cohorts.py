@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ HOME = Path(__file__).parent
 RESULTS = HOME / "results/cohorts.md"
 TESTS = HOME.parent / "tests"
 WORKERS, KILLS = 2, 30
+NOBODY = "nobody, as no worker was there"
 #: Heads in the cohort that is killed.
 HEADS = 6
 PEOPLE = ("person-1", "person-2", "person-3", "person-4", "person-5")
@@ -82,10 +84,12 @@ def kills(work: Path) -> list[str]:
         (work / "seconds").write_text(str(time.perf_counter() - began))
     seconds = float((work / "seconds").read_text())
     rows, expected = [], fingerprint(whole)
-    for seed in range(KILLS):
+    for seed in itertools.count():
         make = partial(killed, seed, home, work=work, expected=expected, within=seconds)
         rows.append(kept(work / f"kill-{seed}.json", make))
         print(rows[-1], flush=True)
+        if sum(row["killed"] != NOBODY for row in rows) == KILLS:
+            break
     return table(rows, seconds=seconds)
 
 
@@ -122,7 +126,7 @@ def killed(seed: int, home: Path, *, work: Path, expected: dict[str, str], withi
         after = markers(out)
         return {
             "seed": seed,
-            "killed": kind if victims else "nobody, as no worker was there yet",
+            "killed": kind if victims else NOBODY,
             "second": round(moment, 1),
             "finished": len(finished),
             "again": sum(after[name] != one for name, one in finished.items()),
