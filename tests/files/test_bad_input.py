@@ -239,7 +239,7 @@ def test_labels_that_are_not_whole(tmp_path: Path) -> None:
 
 
 def test_labels_beyond_32_bits(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"hold 3e\+09 at voxel \(0, 0, 0\)"):
+    with pytest.raises(InputError, match=r"hold 3000000000 at voxel \(0, 0, 0\)"):
         open_volume(saved(tmp_path, np.full((2, 2, 2), 3_000_000_000, np.uint32)), kind="labels")
 
 

@@ -83,7 +83,8 @@ def handle(path: Path, name: str, *, dimensions: tuple[int, ...] = (2, 3)) -> tu
     import h5py
 
     try:
-        content: Any = h5py.File(path, "r")
+        with path.open("rb"):  # which says why a file cannot be read; the library does not
+            content: Any = h5py.File(path, "r")
         array = content[name] if name in content else _only(content, name, path=path, dimensions=dimensions)
         check.numeric(array.dtype, path)
         return array, dict(array.attrs)
