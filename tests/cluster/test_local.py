@@ -30,6 +30,15 @@ def test_processes_share_the_work_and_begin_once(tmp_path: Path) -> None:
     assert str(os.getpid()) not in begun
 
 
+def test_libraries_of_workers_are_told_of_threads_before_they_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    worked(items(tmp_path / "in", "curious"), job(tmp_path / "out"), count=1)
+    assert (tmp_path / "out/curious.threads").read_text() == "1"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     some = items(tmp_path / "in", "dying", "weak", "refused", *"abc")
     found = worked(some, job(tmp_path / "out"))

@@ -50,6 +50,10 @@ def refused(_: Path) -> None:
     raise InputError("this one cannot be copied")
 
 
+def curious(path: Path) -> None:
+    path.with_suffix(".threads").write_text(os.environ.get("OPENBLAS_NUM_THREADS", ""))
+
+
 def mistaken(_: Path) -> None:
     raise ZeroDivisionError("oh")
 
@@ -80,7 +84,7 @@ def slow(_: Path) -> None:
     time.sleep(60)
 
 
-TROUBLE = {one.__name__: one for one in (refused, mistaken, full, odd, dying, weak, slow)}
+TROUBLE = {one.__name__: one for one in (refused, curious, mistaken, full, odd, dying, weak, slow)}
 
 
 def items(folder: Path, *names: str) -> list[Item]:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -17,6 +17,8 @@ from limner import check
 from limner.cluster.ledger import Item, Outcome
 from limner.cluster.work import Job, Progress, done, limit_threads
 
+#: Where libraries look for how many threads to use when they are loaded: some cannot be told later.
+LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: How often an item is given to a worker before it is held to be what kills them.
 ATTEMPTS = 2
 #: How often it is looked how much memory processes take, s.
@@ -175,9 +177,22 @@ def _hired(job: Job, threads: int) -> _Worker:
     context = get_context("spawn")  # a fork would inherit locks that threads of torch and numba hold
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, job), kwargs={"threads": threads}, daemon=True)
-    process.start()
+    with _environment(threads):
+        process.start()
     theirs.close()  # so that the line breaks when the process dies
     return _Worker(process, ours)
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """Have processes that begin meanwhile load their libraries for so many threads, unless the environment says it."""
+    missing = [name for name in LIBRARIES if threads and name not in os.environ]
+    os.environ.update(dict.fromkeys(missing, str(threads)))
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def _serve(line: connection.Connection, job: Job, *, threads: int) -> None:
