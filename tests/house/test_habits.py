@@ -19,7 +19,7 @@ BANNED = {
     "breakpoint": "a debugger left behind",
     "eval": "nothing that comes from a file is executed",
     "exec": "nothing that comes from a file is executed",
-    "os.environ": "settings are arguments; cli alone may set what other libraries read",
+    "os.environ": "settings are arguments; cli and cluster alone may set what other libraries read",
     "os.getenv": "settings are arguments",
     "os.putenv": "settings are arguments",
     "pickle": "unpickling executes what the file says; use safetensors and JSON",
@@ -42,7 +42,7 @@ BANNED = {
 # What lies below a banned name and is good all the same.
 ALLOWED = re.compile(r"numpy\.random\.(default_rng|Generator|BitGenerator|SeedSequence|PCG64(DXSM)?|Philox)$")
 # Rooms and what they may do all the same.
-MAY = frozenset({("cli", "print"), ("cli", "os.environ")})
+MAY = frozenset({("cli", "print"), ("cli", "os.environ"), ("cluster", "os.environ")})
 
 # Where a paper is behind the code, the code names it: a metric, loss, prior or method ends with `Source:`.
 FROM_PAPERS = frozenset({"losses", "priors", "evaluation", "methods"})
