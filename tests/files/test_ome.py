@@ -138,7 +138,12 @@ def test_an_unknown_unit_and_none(tmp_path: Path) -> None:
     path = foreign(tmp_path / "image.zarr", GREY, "zyx", axes=axes)
     with pytest.raises(InputError, match="has a resolution in 'parsec'; expected one of m, "):
         open_volume(path)
-    path = foreign(tmp_path / "image.zarr", GREY, "zyx", axes=[{"name": name, "type": "space"} for name in "zyx"])
+    without = [{"name": name, "type": "space"} for name in "zyx"]
+    path = foreign(tmp_path / "image.zarr", GREY, "zyx", axes=without)
+    with pytest.warns(InputWarning, match="does not say in which unit its scale is; micrometres were assumed"):
+        np.testing.assert_allclose(open_volume(path).grid.voxel_sizes * 1e6, SIZES)
+    plain = [{"path": "full", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1]}]}]
+    path = foreign(path, GREY, "zyx", axes=without, datasets=plain, coordinateTransformations=[])
     with pytest.warns(InputWarning, match="has no affine; voxels of 1 mm"):
         open_volume(path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from limner.check.errors import InputError, InputWarning
 
 #: How places begin that are not on this machine. Of `//`, paths leave one stroke.
-REMOTE = re.compile(r"(?:^|/)(s3|gs|gcs|https?|ftps?|az|abfss?|wasbs?|hdfs|ssh|sftp):/+", re.IGNORECASE)
+REMOTE = re.compile(r"(?<![a-z0-9])(s3a?|gs|gcs|https?|ftps?|az|abfss?|wasbs?|hdfs|ssh|sftp):/", re.IGNORECASE)
 
 
 def local(path: Path | str) -> None:
@@ -33,6 +33,11 @@ def only_written(path: Path, known: Iterable[str]) -> InputError:
         f"'{path}' is of a format that is written but not read; expected one of {', '.join(known)}: give the volume "
         "that it was made from"
     )
+
+
+def no_unit(path: Path) -> InputWarning:
+    """Word an OME image whose scale has no unit."""
+    return InputWarning(f"'{path}' does not say in which unit its scale is; micrometres were assumed")
 
 
 def one_of(path: Path, names: Sequence[str], *, what: str) -> None:

@@ -53,7 +53,8 @@ def counting(title: str) -> Iterator[Any]:
     try:
         yield watch
     finally:
-        bar.stop()
+        if bar.task_ids:
+            bar.stop()
 
 
 @contextmanager

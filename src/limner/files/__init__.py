@@ -111,7 +111,7 @@ SUFFIXES = tuple(READERS)
 #: Suffixes of files that seldom say where they lie, and of which there may be some in a folder of scans.
 PICTURES = tuple(ending for ending, known in READERS.items() if known in (pictures, tiff))
 #: Suffixes of formats that keep a volume in a folder.
-STORES = (".zarr", ".n5", *WRITE_ONLY)
+STORES = (".ome.zarr", ".zarr", ".n5", *WRITE_ONLY)
 #: Of results whose scan has another.
 FALLBACK = ".nii.gz"
 
@@ -240,7 +240,6 @@ def existing(path: Path) -> None:
     Raises:
         InputError: saying what is there.
     """
-    check.local(path)
     if store_of(path):
         check.existing_store(path)
     elif not dicom.is_series(path):

@@ -140,14 +140,19 @@ def _combined(transforms: Sequence[Mapping[str, Any]], spatial: Sequence[int]) -
 
 
 def _geometry(axes: Sequence[Mapping[str, Any]], placing: tuple[Array, Array] | None, *, path: Path) -> dict[str, Any]:
-    """Return where voxels are as attributes of ours; nothing if there is no scale, or no unit.
+    """Return where voxels are as attributes of ours; nothing if there is no scale, or one of 1 without a unit.
+
+    Another one without a unit is taken as micrometres, as in OME-TIFF, after a warning.
 
     Raises:
         InputError: for an unknown unit, or a scale that is not positive.
     """
     units = [axis.get("unit") for axis in axes]
-    if placing is None or None in units:
+    if placing is None or (None in units and (placing[0] == 1).all()):
         return {}
+    if None in units:
+        warnings.warn(check.no_unit(path), stacklevel=8)
+        units = [unit or "micrometer" for unit in units]
     check.resolution(*placing, path=path)
     factors = in_nanometres(units, path, axes=len(axes)) / PER_MM
     sizes, offset = (nanometres(lengths * factors) for lengths in placing)

@@ -58,16 +58,18 @@ def handle(path: Path, name: str) -> tuple[Stored, dict[str, Any]]:
         InputError: without tensorstore; if the container is damaged, or it is not evident which array is meant.
     """
     tensorstore = library(path)
-    folder = _chosen(path, name)
-    told = {**(_attributes(folder.parent) if folder.name == FINEST else {}), **_attributes(folder)}
-    spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{folder}{os.sep}"}}
     try:
-        array = tensorstore.open(spec, read=True).result()
+        folder = _chosen(path, name)
+        told = {**(_attributes(folder.parent) if folder.name == FINEST else {}), **_attributes(folder)}
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{folder}{os.sep}"}}
+        found = Stored(tensorstore.open(spec, read=True).result().T)
+        check.numeric(found.dtype, path)
+        return found, _geometry(told)
+    except check.InputError:
+        raise
     except Exception as error:
+        # tensorstore has no errors of its own, and attributes may be anything.
         raise check.unreadable(path, error) from error
-    found = Stored(array.T)
-    check.numeric(found.dtype, path)
-    return found, _geometry(told)
 
 
 def library(path: Path) -> Any:

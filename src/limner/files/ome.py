@@ -92,13 +92,14 @@ def _array(path: Path, level: Level, *, described: Description, dtype: Any) -> A
     return ArrayTarget(zarrays.new(path, shape, dtype=dtype, axes=described.axes, **layout), parts)
 
 
-def adopted(store: Path, group: Path, *, grid: Grid) -> Path:
+def adopted(store: Path, group: Path, *, grid: Grid, watch: Watch) -> Path:
     """Make an image out of a store of one array of ids: scales are written beside it, and it becomes the finest.
 
     Args:
         store: of version 3; it is gone afterwards.
         group: folder of the image, which what was half done may fill.
         grid: of its voxels.
+        watch: told how far it has come.
 
     Returns:
         The folder of the image.
@@ -116,7 +117,7 @@ def adopted(store: Path, group: Path, *, grid: Grid) -> Path:
     _group(group, described.attributes(pyramid), described=described)
     numbered = list(enumerate(pyramid))[1:]
     coarser = [_array(group / str(index), level, described=described, dtype=array.dtype) for index, level in numbered]
-    fill(source, [ArrayTarget(array, ()), *coarser], pyramid=pyramid, done=1)
+    fill(source, [ArrayTarget(array, ()), *coarser], pyramid=pyramid, done=1, watch=watch)
     metadata = json.loads((store / "zarr.json").read_text())
     (store / "zarr.json").write_text(json.dumps({**metadata, "dimension_names": described.axes}))
     store.replace(group / "0")
