@@ -52,6 +52,16 @@ def test_one_of_several(names: list[str], listed: str) -> None:
     )
 
 
+def test_places_in_one_another(tmp_path: Path) -> None:
+    store = tmp_path / "cube.zarr"
+    check.outside(tmp_path / "out.nii", tmp_path, store=False)
+    check.outside(tmp_path / "out.zarr", store, store=True)
+    for target, source in ((store / "out.zarr", store), (store, store / "labels")):
+        assert refusal(lambda target=target, source=source: check.outside(target, source, store=True)) == (
+            f"output '{target}' and input '{source}' lie in one another; expected another place: rename it"
+        )
+
+
 def test_what_is_said_without_tensorstore() -> None:
     assert refusal(lambda: check.without_tensorstore(Path("a.n5"))) == (
         "'a.n5' is read by tensorstore, which is not installed; expected it: run `pip install 'limner[n5]'`"

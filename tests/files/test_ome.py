@@ -179,6 +179,17 @@ def test_a_group_inside_is_a_volume_too(tmp_path: Path) -> None:
     assert (suffix(inside), stem(inside)) == (".ome.zarr", "labels")
 
 
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    path = written(tmp_path, "0.5")
+    with pytest.raises(InputError, match="lie in one another; expected another place"):
+        convert(path / "labels/labels", path)
+    with pytest.raises(InputError, match="lie in one another; expected another place"):
+        convert(tmp_path / "raw.zarr", path, labels=path / "labels/labels")
+    with pytest.raises(InputError, match="lie in one another; expected another place"):
+        convert(path, path / "again.zarr")
+    np.testing.assert_array_equal(open_volume(path, kind="instances").data, IDS)
+
+
 def test_of_several_labels_or_images_one_is_chosen(tmp_path: Path) -> None:
     path = written(tmp_path, "0.5")
     foreign(path / "labels/other", np.ones((2, 2, 2), np.uint8), "zyx")

@@ -136,7 +136,7 @@ def test_a_level_is_never_read_as_a_whole() -> None:
     source = Source(Grid(shape, np.eye(4)), "image", np.dtype(np.uint8), part)
     pyramid = levels(Box.whole(shape), (1, 1, 1))
     fill(source, [Watched(level.box, (64, 64, 64)) for level in pyramid], pyramid=pyramid)
-    assert max(asked) <= SIDE**3
+    assert max(asked) <= SIDE[3] ** 3
 
 
 @given(CUBES, st.tuples(*[st.integers(-4, 4)] * 3), CUBES, st.tuples(*[st.integers(-4, 4)] * 3))

@@ -233,6 +233,7 @@ from limner.check.stores import (
     one_of,
     only_ome,
     only_written,
+    outside,
     without_tensorstore,
 )
 from limner.check.tasks import (
@@ -421,6 +422,7 @@ __all__ = [
     "other_task",
     "other_unit",
     "outliers_of_a_model",
+    "outside",
     "overlap",
     "overlapping",
     "override",

@@ -27,6 +27,24 @@ def local(path: Path | str) -> None:
         )
 
 
+def outside(target: Path, source: Path, *, store: bool) -> None:
+    """Refuse to write where what is read would be lost with what stood there, or into the store that is read.
+
+    Args:
+        target: what is to be written.
+        source: what is read.
+        store: whether that is, or lies in, a store.
+
+    Raises:
+        InputError: naming both.
+    """
+    there, here = target.resolve(), source.resolve()
+    if there in here.parents or (store and here in there.parents):
+        raise InputError(
+            f"output '{target}' and input '{source}' lie in one another; expected another place: rename it"
+        )
+
+
 def only_written(path: Path, known: Iterable[str]) -> InputError:
     """Word a file to be read in a format that is only written."""
     return InputError(

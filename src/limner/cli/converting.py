@@ -53,7 +53,7 @@ def convert(
     except OSError as error:
         raise check.unwritable(target, error) from error
     volume: Volume | Source
-    with counting("writing") as watch, told():
+    with counting("converting") as watch, told():
         if align_sections:
             volume = _aligned(source, target, drift=drift)
         else:

@@ -20,6 +20,7 @@ from limner.files import (
     replacing_folder,
     save_volume,
     stem,
+    store_of,
     stored_volume,
     storing,
     suffix,
@@ -28,7 +29,7 @@ from limner.files import (
 )
 from limner.files.kinds import kind_of
 from limner.files.multiscales import Version
-from limner.files.pyramids import Watch
+from limner.files.pyramids import Watch, unwatched
 from limner.files.sources import Source
 from limner.files.unread import HANDLES, UnreadVolume
 from limner.space import Array, Grid, Kind, Volume, averaged
@@ -56,7 +57,7 @@ def convert(
     kind: Kind | None = None,
     labels: Path | None = None,
     version: Version | None = None,
-    watch: Watch = lambda _done, _total: None,
+    watch: Watch = unwatched,
 ) -> Volume | Source:
     """Write a volume in another format, by suffix, with the voxels in the type that they are stored in.
 
@@ -84,6 +85,8 @@ def convert(
     for path in (source, target):
         check.local(path)
     check.another_file(source, target)
+    for path in filter(None, (source, labels)):
+        check.outside(target, path, store=store_of(path) is not None)
     ending = suffix(target)
     if version and ending != ".ome.zarr":
         raise check.only_ome(target)
@@ -93,34 +96,26 @@ def convert(
         volume = _read(source, target, like=like, kind=kind)
         save_volume(volume, target, as_stored=True)
         return volume
-    what = _voxels(source, target, like=like, kind="image" if labels else kind)
+    what = _voxels(source, target, like=like, kind="image" if labels else kind, watch=watch)
     more: dict[str, Any] = {"name": stem(target)} if ending in WITH_LABELS else {}
     more |= {"version": version} if version else {}
     if labels:
-        more["labels"] = _ids(labels, target, like=like, kind=kind)
+        ids: Kind = "labels" if kind == "labels" else "instances"
+        more["labels"] = _voxels(labels, target, like=like, kind=ids)
         _meet(more["labels"].grid, what.grid, names=(labels, source))
     with replacing_folder(target) as temporary:
         STREAMS[ending](what, temporary, watch=watch, **more)
     return what
 
 
-def _voxels(source: Path, target: Path, *, like: Path | None, kind: Kind | None) -> Source:
+def _voxels(source: Path, target: Path, *, like: Path | None, kind: Kind | None, watch: Watch = unwatched) -> Source:
     """Return what is to be written: on disk where that can be read part by part, and in memory otherwise."""
     if like is None and suffix(source) in HANDLES:
         volume = UnreadVolume.opened(source, kind=kind or "image")
         if not volume.in_memory:
-            return _unread(volume, target, kind=kind or kind_of(volume))
+            return _unread(volume, target, kind=kind or kind_of(volume, watch=watch))
     found = _read(source, target, like=like, kind=kind)
     return Source.of(replace(found, data=storing.kept(found.data, suffix(target), path=target)))
-
-
-def _ids(source: Path, target: Path, *, like: Path | None, kind: Kind | None) -> Source:
-    """Return labels that are to be written beside an image: as they are called, or look, and else instances."""
-    if kind in (None, "image"):
-        found = _voxels(source, target, like=like, kind=None)
-        if found.kind != "image":
-            return found
-    return _voxels(source, target, like=like, kind="instances" if kind in (None, "image") else kind)
 
 
 def _unread(volume: UnreadVolume, target: Path, *, kind: Kind) -> Source:

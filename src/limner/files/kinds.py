@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from limner.files.pyramids import Watch, unwatched
 from limner.files.unread import UnreadVolume
 from limner.space import Array, Box, Kind, Volume, blocks
 
@@ -18,17 +19,21 @@ GREATEST = np.iinfo(np.int32).max
 PART = 256
 
 
-def kind_of(volume: Volume | UnreadVolume) -> Kind:
+def kind_of(volume: Volume | UnreadVolume, *, watch: Watch = unwatched) -> Kind:
     """Tell by its values, as they are stored, what a volume is: ids too wide or too many for labels are instances.
 
     Ids are few, or of 64 bits; they are whole and not negative, and most are next to their like along the first axis.
     One on disk is read part by part, until it is certain.
 
+    Args:
+        volume: of any kind.
+        watch: told how many parts were looked at, and of how many.
+
     Raises:
         InputError: if a chunk cannot be decoded.
     """
     if isinstance(volume, UnreadVolume):
-        return _told(_parts(volume), volume.array.dtype)
+        return _told(_parts(volume, watch=watch), volume.array.dtype)
     return _told([volume.data], volume.data.dtype)
 
 
@@ -37,11 +42,13 @@ def looks_like_labels(volume: Volume) -> bool:
     return _few(volume.data, set()) is not None and kind_of(volume) != "image"
 
 
-def _parts(volume: UnreadVolume) -> Iterator[Array]:
+def _parts(volume: UnreadVolume, *, watch: Watch) -> Iterator[Array]:
     """Yield the parts of a volume, each with the last voxels along the first axis of the one before."""
-    for block in blocks(volume.grid.shape, (PART,) * volume.grid.dimensions):
+    found = blocks(volume.grid.shape, (PART,) * volume.grid.dimensions)
+    for number, block in enumerate(found, start=1):
         start = (max(0, block.write.start[0] - 1), *block.write.start[1:])
         yield volume.read(Box(start, block.write.stop).slices)
+        watch(number, len(found))
 
 
 def _told(parts: Iterable[Array], dtype: np.dtype[Any]) -> Kind:

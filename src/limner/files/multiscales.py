@@ -80,16 +80,15 @@ def finest(group: Any, path: Path, *, ids: bool) -> tuple[Any, dict[str, Any]] |
     """
     told = _told(group)
     if "bioformats2raw.layout" in told:
-        check.one_of(path, sorted(name for name, _ in group.groups() if name.isdecimal()), what="images")
-        group = group["0"]
-        told = _told(group)
+        series = sorted(name for name, _ in group.groups() if name.isdecimal())
+        check.one_of(path, series, what="images")
+        return finest(group[series[0]], path, ids=ids)
     if "multiscales" not in told:
         return None
-    if ids and "labels" in group:
-        names = list(_told(group["labels"]).get("labels", []))
+    names = list(_told(group["labels"]).get("labels", [])) if ids and "labels" in group else []
+    if names:
         check.one_of(path / "labels", names, what="labels")
-        group = group["labels"][names[0]]
-        told = _told(group)
+        return finest(group["labels"][names[0]], path, ids=False)
     return _image(group, told["multiscales"][0], path=path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from limner.files import zarrays
 from limner.files.multiscales import Description, Version
-from limner.files.pyramids import Level, Watch, fill, levels
+from limner.files.pyramids import Level, Watch, fill, levels, unwatched
 from limner.files.sources import Source
 from limner.files.zarrays import ArrayTarget, read, read_ids
 from limner.space import Box, Grid, Volume
@@ -41,7 +41,7 @@ def stream(
     labels: Source | None = None,
     version: Version = "0.5",
     name: str = "volume",
-    watch: Watch = lambda _done, _total: None,
+    watch: Watch = unwatched,
 ) -> None:
     """Write voxels, part by part, into a folder that is new or empty.
 

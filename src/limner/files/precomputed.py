@@ -15,12 +15,12 @@ import numpy as np
 
 from limner.files import compressed
 from limner.files.coordinates import counted
-from limner.files.pyramids import Level, Watch, fill, levels, parts
+from limner.files.pyramids import Level, Watch, fill, levels, parts, unwatched
 from limner.files.sources import Source
 from limner.space import Array, Box, Volume
 
-#: Voxels along each axis of a chunk, which is a file.
-CHUNK = (64, 64, 64)
+#: Voxels along each axis of a chunk, which is a file, and of what is written at a time.
+CHUNK, PART = (64, 64, 64), (256, 256, 256)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -32,7 +32,7 @@ def write(volume: Volume, path: Path) -> None:
     stream(Source.of(volume), path)
 
 
-def stream(source: Source, path: Path, *, watch: Watch = lambda _done, _total: None) -> None:
+def stream(source: Source, path: Path, *, watch: Watch = unwatched) -> None:
     """Write voxels, part by part, into a folder that is new or empty, after a warning of what is lost of their place.
 
     Raises:
@@ -74,7 +74,7 @@ class Scale:
     box: Box
     dtype: np.dtype[Any]
     packed: bool
-    block: tuple[int, ...] = CHUNK
+    block: tuple[int, ...] = PART
 
     def __post_init__(self) -> None:
         """Make the folder."""
@@ -88,20 +88,22 @@ class Scale:
             "size": list(reversed(self.box.shape)),
             "resolution": [float(f"{size:.12g}") for size in reversed(np.multiply(sizes, level.factors))],
             "voxel_offset": list(reversed(self.box.start)),
-            "chunk_sizes": [list(reversed(self.block))],
+            "chunk_sizes": [list(reversed(CHUNK))],
             **(how if self.packed else {"encoding": "raw"}),
         }
 
     def write(self, box: Box, data: Array) -> None:
-        """Write a chunk."""
-        # In the order of memory of x, y, z in Fortran, which is that of z, y, x in C.
-        content = np.ascontiguousarray(data, self.dtype.newbyteorder("<"))
-        self._file(box).write_bytes(compressed.packed(content) if self.packed else content.tobytes())
+        """Write a part, chunk by chunk."""
+        for chunk in parts(box, CHUNK, origin=self.box.start):
+            inner = data[chunk.moved([-first for first in box.start]).slices]
+            # In the order of memory of x, y, z in Fortran, which is that of z, y, x in C.
+            content = np.ascontiguousarray(inner, self.dtype.newbyteorder("<"))
+            self._file(chunk).write_bytes(compressed.packed(content) if self.packed else content.tobytes())
 
     def read(self, box: Box) -> Array:
         """Return voxels that were written."""
         found = np.zeros(box.shape, self.dtype)
-        for part in parts(box, self.block, origin=self.box.start):
+        for part in parts(box, CHUNK, origin=self.box.start):
             chunk = self._around(part)
             there, here = (part.moved([-first for first in one.start]).slices for one in (chunk, box))
             found[here] = self._chunk(chunk)[there]
@@ -111,10 +113,10 @@ class Scale:
         """Return the chunk that a part lies in."""
         steps = (
             first + (start - first) // size * size
-            for start, first, size in zip(part.start, self.box.start, self.block, strict=True)
+            for start, first, size in zip(part.start, self.box.start, CHUNK, strict=True)
         )
         start = tuple(steps)
-        return Box(start, tuple(np.add(start, self.block).tolist())).intersected(self.box)
+        return Box(start, tuple(np.add(start, CHUNK).tolist())).intersected(self.box)
 
     def _chunk(self, box: Box) -> Array:
         """Return a chunk that was written."""

@@ -6,6 +6,7 @@ Each level is made from the one before, part by part, so that no memory need hol
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -13,18 +14,22 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from limner.files.sources import Source
-from limner.space import Array, Box, Kind, blocks
+from limner.space import Array, Box, Kind
 from limner.space.resample import most_frequent
 
 #: Voxels along each axis of the coarsest level, at most: a chunk.
 LEAST = 64
-#: Voxels along each axis that are looked at together where a coarser level is made.
-SIDE = 128
+#: Voxels along each axis that are looked at together where a coarser level is made, by the number of axes.
+SIDE = {2: 1024, 3: 128}
 #: An axis is halved unless its voxels are this many times as long as the shortest.
 THICK = 2.0
 
 #: Is told how many parts are written, and of how many.
 Watch: TypeAlias = Callable[[int, int], object]
+
+
+def unwatched(_done: int, _total: int) -> None:
+    """Tell nobody how far it has come."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def fill(
     pyramid: Sequence[Level],
     origin: Sequence[int] | None = None,
     done: int = 0,
-    watch: Watch = lambda _done, _total: None,
+    watch: Watch = unwatched,
 ) -> None:
     """Write all levels of a pyramid.
 
@@ -102,21 +107,32 @@ def fill(
         done: levels that are written already.
         watch: called after each part.
     """
-    jobs = [
-        (index, part)
-        for index, (level, target) in enumerate(zip(pyramid, targets, strict=True))
-        if index >= done
-        for part in parts(level.box, target.block, origin=origin)
-    ]
-    for number, (index, part) in enumerate(jobs, start=1):
-        level = pyramid[index]
-        if index:
-            before = pyramid[index - 1].box, targets[index - 1]
-            data = _coarser(part, before[1], within=before[0], steps=level.steps, kind=source.kind)
-        else:
-            data = source.read(part.moved([-first for first in level.box.start]).slices)
-        targets[index].write(part, data)
-        watch(number, len(jobs))
+    jobs = list(zip(pyramid, targets, strict=True))
+    planes = [_planes(level.box, target.block, origin=origin) for level, target in jobs[done:]]
+    total, number = sum(math.prod(map(len, each)) for each in planes), itertools.count(1)
+    for index, (level, target) in enumerate(jobs[done:], start=done):
+        before = jobs[index - 1] if index else None
+        for part in parts(level.box, target.block, origin=origin):
+            if before:
+                data = _coarser(part, level, source=source, before=before)
+            else:
+                data = source.read(part.moved([-first for first in level.box.start]).slices)
+            target.write(part, data)
+            watch(next(number), total)
+
+
+def _coarser(part: Box, level: Level, *, source: Source, before: tuple[Level, Target]) -> Array:
+    """Return voxels of a level (*part) that stand for those of the level before."""
+    finer, target = before
+    found = np.empty(part.shape, source.dtype)
+    D = len(part.shape)
+    for inner in parts(part, [SIDE[D] // step for step in level.steps], origin=(0,) * D):
+        start = tuple(np.multiply(inner.start, level.steps).tolist())
+        wanted = Box(start, tuple(np.multiply(inner.stop, level.steps).tolist())).intersected(finer.box)
+        ahead = np.subtract(wanted.start, start).tolist()
+        there = inner.moved([-first for first in part.start])
+        found[there.slices] = reduced(target.read(wanted), level.steps, ahead=ahead, kind=source.kind)
+    return found
 
 
 def parts(box: Box, size: Sequence[int], *, origin: Sequence[int] | None = None) -> Iterator[Box]:
@@ -124,24 +140,15 @@ def parts(box: Box, size: Sequence[int], *, origin: Sequence[int] | None = None)
 
     Unless given, that is the beginning of the box.
     """
-    first = box.start if origin is None else origin
-    begin = [point + (start - point) // step * step for start, point, step in zip(box.start, first, size, strict=True)]
-    shape = [stop - start for start, stop in zip(begin, box.stop, strict=True)]
-    for block in blocks(shape, size):
-        yield block.write.moved(begin).intersected(box)
+    for corner in itertools.product(*_planes(box, size, origin=origin)):
+        yield Box(corner, tuple(np.add(corner, size).tolist())).intersected(box)
 
 
-def _coarser(part: Box, before: Target, *, within: Box, steps: Sequence[int], kind: Kind) -> Array:
-    """Return voxels (*part) that stand for those of the level before, which fills the box `within`."""
-    found: Array | None = None
-    for inner in parts(part, [SIDE // step for step in steps]):
-        start = tuple(np.multiply(inner.start, steps).tolist())
-        wanted = Box(start, tuple(np.multiply(inner.stop, steps).tolist())).intersected(within)
-        ahead = np.subtract(wanted.start, start).tolist()
-        data = reduced(before.read(wanted), steps, ahead=ahead, kind=kind)
-        found = np.empty(part.shape, data.dtype) if found is None else found
-        found[inner.moved([-first for first in part.start]).slices] = data
-    return np.empty(part.shape) if found is None else found
+def _planes(box: Box, size: Sequence[int], *, origin: Sequence[int] | None) -> list[range]:
+    """Return where parts begin along each axis; the first may lie before the box."""
+    points = box.start if origin is None else origin
+    along = zip(box.start, box.stop, points, size, strict=True)
+    return [range(point + (start - point) // step * step, stop, step) for start, stop, point, step in along]
 
 
 def reduced(data: Array, steps: Sequence[int], *, kind: Kind, ahead: Sequence[int] | None = None) -> Array:

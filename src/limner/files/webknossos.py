@@ -15,7 +15,7 @@ import numpy as np
 
 from limner import check
 from limner.files.coordinates import counted
-from limner.files.pyramids import Level, Watch, fill, levels
+from limner.files.pyramids import Level, Watch, fill, levels, unwatched
 from limner.files.sources import Source
 from limner.space import Array, Box, Volume
 
@@ -41,7 +41,7 @@ def stream(
     *,
     labels: Source | None = None,
     name: str = "volume",
-    watch: Watch = lambda _done, _total: None,
+    watch: Watch = unwatched,
 ) -> None:
     """Write voxels, part by part, into a folder that is new or empty, after a warning of what is lost of their place.
 

@@ -16,7 +16,7 @@ from limner import check
 from limner.files import multiscales
 from limner.files.hdf5 import LABELS, RAW
 from limner.files.nanometres import affine_of, attributes
-from limner.files.pyramids import Watch, fill, levels
+from limner.files.pyramids import Watch, fill, levels, unwatched
 from limner.files.sources import Source
 from limner.space import Array, Box, Volume
 
@@ -107,9 +107,7 @@ def write(volume: Volume, path: Path, *, version: Literal[2, 3] = 3) -> None:
     stream(Source.of(volume), path, version=version)
 
 
-def stream(
-    source: Source, path: Path, *, version: Literal[2, 3] = 3, watch: Watch = lambda _done, _total: None
-) -> None:
+def stream(source: Source, path: Path, *, version: Literal[2, 3] = 3, watch: Watch = unwatched) -> None:
     """Write voxels as one array, part by part.
 
     Raises:

@@ -60,7 +60,7 @@ def segment_volumes(
             into memory and whose decoder or format does not go block by block.
     """
     method = affinity_method(load_model(model), mirrored=mirrored)
-    alone = is_volume(out) and (is_store(out) or not out.is_dir())
+    alone = is_store(out) or (is_volume(out) and not out.is_dir())
     if alone:
         check.one_file(list(paths), out)
     progress = progress or Progress()
