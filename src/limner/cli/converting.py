@@ -21,15 +21,13 @@ def convert(
     like: Annotated[Path | None, typer.Option(help="Bring it onto the grid of this image.")] = None,
     kind: Annotated[
         Literal["image", "labels", "instances"] | None,
-        typer.Option(
-            help="What the voxels are [default: told by their values; where a file holds ids too, the image]."
-        ),
+        typer.Option(help="What the voxels are; told by their values unless given, and of an image and ids the image."),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Labels to write beside the image, in .ome.zarr and .webknossos."),
     ] = None,
-    ome: Annotated[Literal["0.4", "0.5"] | None, typer.Option(help="Version of .ome.zarr [default: 0.5].")] = None,
+    ome: Annotated[Literal["0.4", "0.5"] | None, typer.Option(help="Version of .ome.zarr; 0.5 unless given.")] = None,
     align_sections: Annotated[
         bool, typer.Option("--align-sections", help="Lay the sections of a stack upon one another, by whole voxels.")
     ] = False,
