@@ -108,7 +108,8 @@ def connect(
     run.through(Named, ranges)
     if wanted.fill:
         run.through(Grown)
-    working.publish(store(plan.work, (Grown if wanted.fill else Named).name), out, facts=wanted.facts, segments=count)
+    last = store(plan.work, (Grown if wanted.fill else Named).name)
+    working.publish(last, out, facts=wanted.facts, progress=crew.progress, segments=count)
     return count
 
 
