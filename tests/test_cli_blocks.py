@@ -11,6 +11,7 @@ import zarr
 from limner.files import open_volume
 from limner.files.affinities import save_affinities
 from limner.instances import components, nearest
+from limner.instances.decoding import Decoder, decoded
 from limner.space import Affinities, Grid
 from tiny import limner
 
@@ -34,6 +35,20 @@ def test_decode(tmp_path: Path) -> None:
     missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr", at=tmp_path)
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
+
+
+def test_decode_by_agglomeration(tmp_path: Path) -> None:
+    data = (np.random.default_rng(0).random((3, 12, 12, 12)) ** 0.2 * 255).astype(np.uint8)
+    save_affinities(
+        Affinities(data, nearest(3), Grid((12, 12, 12), np.diag([1e-5] * 3 + [1]))), tmp_path / "affinities.zarr"
+    )
+    asked = ("decode", "affinities.zarr", "-o", "labels.zarr", "--decoder", "quantile", "--threshold", 0.85)
+    done = limner(*asked, "--quantile", 0.3, "--membrane", 0.6, "--separation", 2, "--block", 7, at=tmp_path)
+    by = Decoder(kind="quantile", threshold=0.85, quantile=0.3, membrane=0.6, separation=2)
+    expected = decoded(data, nearest(3), by=by)
+    assert (done.returncode, done.stdout) == (0, f"{expected.max()} segments: labels.zarr\n"), done.stderr
+    np.testing.assert_array_equal(open_volume(tmp_path / "labels.zarr", kind="instances").data, expected)
+    assert expected.max() > 9
 
 
 @pytest.mark.parametrize("sign", ["attractive", "repulsive"])

@@ -1,5 +1,8 @@
 """A volume that no memory holds, from affinities to segments: stage after stage, block after block, marked in ledgers.
 
+Which segment each fragment is of is decided between stages, in one process: by a union-find, and for agglomeration on
+the graph of the whole volume.
+
 What comes out is what the whole volume at once would have given, label for label, whoever does the blocks, in whatever
 order, and however often it is killed on the way.
 """
@@ -18,14 +21,35 @@ from numpy.typing import NDArray
 
 from limner import check
 from limner.blocks import working
-from limner.blocks.stages import STAGES, Blocks, Grown, Joined, Labelled, Named, Plan, Stage, Wanted, segments, store
+from limner.blocks.components import Joined, Labelled, Named
+from limner.blocks.stages import (
+    CONTACTS,
+    FILLED,
+    FRAGMENTS,
+    GRAPH,
+    LABELS,
+    STAGES,
+    WHOLE,
+    Blocks,
+    Grown,
+    Plan,
+    Stage,
+    Wanted,
+    segments,
+    starts,
+    store,
+    table,
+    wholes,
+)
+from limner.blocks.watershed import Climbed, Linked, Merged, Touching, Whole
 from limner.blocks.working import STEP, Crew, Facts
 from limner.cluster import Executor, Ledger, Progress, Serial
 from limner.files import replacing
 from limner.files.affinities import StoredAffinities
 from limner.files.nanometres import attributes
-from limner.instances import PART, Fragments, stitched
-from limner.space import Box
+from limner.instances import PART, Fragments, RegionGraph, assembled, merges, stitched
+from limner.instances.decoding import Decoder
+from limner.space import Array, Box
 
 #: Voxels along each axis of a block, unless memory asks for fewer.
 BLOCK = 256
@@ -39,22 +63,20 @@ def segment_blocks(
     source: Path,
     out: Path,
     *,
-    threshold: float,
-    smallest: int = 1,
+    by: Decoder,
     block: int | None = None,
     executor: Executor | None = None,
     redo: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write the components of affinities (see `instances.components`) that may be larger than memory.
+    """Write the segments of affinities that may be larger than memory: those of the whole at once, label for label.
 
     The same call again goes on where it was stopped. What is kept on the way lies beside `out`, and goes at the end.
 
     Args:
         source: `.zarr` of affinities, with their offsets (see `files.affinities`).
         out: `.zarr` for the labels, uint64; it appears whole or not at all.
-        threshold: from 0 to 1; edges above it connect.
-        smallest: voxels of the smallest segment that stays; what is smaller becomes 0.
+        by: the decoder, any but the mutex watershed. What is smaller than its smallest segment becomes 0.
         block: voxels along each axis of a block; as many as the executor's memory allows, unless given. The labels do
             not depend on it.
         executor: does the blocks; this process, one after another, unless given.
@@ -70,7 +92,7 @@ def segment_blocks(
     """
     check.block_output(source, out)
     check.existing_store(source)
-    wanted = Wanted(threshold, smallest, fill=False, origin=(("affinities", working.state(source)),))
+    wanted = Wanted(by, fill=False, origin=(("affinities", working.state(source)),))
     crew = Crew(executor or Serial(), progress or Progress())
     return connect(source, out, wanted=wanted, crew=crew, block=block, redo=redo)
 
@@ -78,12 +100,12 @@ def segment_blocks(
 def connect(
     source: Path, out: Path, *, wanted: Wanted, crew: Crew, block: int | None = None, redo: bool = False
 ) -> int:
-    """Write the components of affinities, and return how many there are.
+    """Write the segments of affinities, and return how many there are.
 
     Args:
         source: `.zarr` of affinities.
         out: `.zarr` for the labels.
-        wanted: which components, and what they are known to be made from.
+        wanted: which segments, and what they are known to be made from.
         crew: does it.
         block: voxels along each axis of a block, if it is not for memory to say.
         redo: whether to begin anew.
@@ -91,28 +113,28 @@ def connect(
     Raises:
         InputError: as `segment_blocks` does.
     """
+    check.blocks_decoder(wanted.by.kind)
     found = None if redo else working.finished(out, facts=wanted.facts)
     if found:
         return int(found["segments"])
     affinities = StoredAffinities.opened(source)
     if not any(sum(map(abs, offset)) == 1 for offset in affinities.offsets):
         raise check.no_nearest(affinities.offsets)
-    size = block or block_size(affinities, crew.executor.memory)
+    size = block or block_size(affinities, crew.executor.memory, by=wanted.by)
     shape = affinities.grid.shape
     plan = Plan(source.absolute(), working.work_of(out), working.fitted(size, shape), wanted)
     _clear(plan, redo=redo)
     run = _Run(plan, affinities, crew)
-    run.through(Labelled)
-    run.through(Joined)
-    ranges, count = run.named()
-    run.through(Named, ranges)
+    count = run.connected() if wanted.by.kind == "components" else run.agglomerated()
+    if not count:
+        warnings.warn(check.no_segment(f"a smallest size of {wanted.by.smallest} voxels"), stacklevel=3)
     if wanted.fill:
         run.through(Grown)
-    working.publish(store(plan.work, (Grown if wanted.fill else Named).name), out, facts=wanted.facts, segments=count)
+    working.publish(store(plan.work, FILLED if wanted.fill else LABELS), out, facts=wanted.facts, segments=count)
     return count
 
 
-def block_size(affinities: StoredAffinities, memory: float | None) -> int:
+def block_size(affinities: StoredAffinities, memory: float | None, *, by: Decoder) -> int:
     """Return how many voxels along each axis a block may have, of which a process takes `memory` bytes at most.
 
     Raises:
@@ -121,10 +143,11 @@ def block_size(affinities: StoredAffinities, memory: float | None) -> int:
     if memory is None:
         return BLOCK
     D = len(affinities.grid.shape)
+    around = 0 if by.kind == "components" else 2 * by.climb.context
     each = READ * D * affinities.array.dtype.itemsize + BESIDE
-    size = int(((memory - LOADED) / each) ** (1 / D)) if memory > LOADED else 0
-    check.block_fits(memory, needed=LOADED + each * STEP**D, fits=size >= STEP)
-    return min(size // STEP * STEP, BLOCK)
+    needed = {size: LOADED + each * (size + around) ** D for size in range(BLOCK, 0, -STEP)}
+    check.block_fits(memory, needed=needed[STEP], fits=needed[STEP] <= memory)
+    return next(size for size, bytes_needed in needed.items() if bytes_needed <= memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,46 +170,94 @@ class _Run:
             InputError: if a block failed again.
         """
         grid, home = self.affinities.grid, self.plan.work / stage.name
-        size = working.fitted(PART, grid.shape) if stage is Grown else self.plan.size
         if stage.dtype:
             path = store(self.plan.work, stage.name)
-            working.allocate(path, grid.shape, dtype=stage.dtype, told=attributes(grid), shards=size)
-        asked = Stage(self.plan, stage.name, self.crew.executor.threads)
-        self.crew.work(asked, working.boxes(grid.shape, size), home=home, more=more)
+            working.allocate(path, grid.shape, dtype=stage.dtype, told=attributes(grid), shards=self._size(stage))
+        asked = Stage(self.plan, stage, self.crew.executor.threads)
+        self.crew.work(asked, self._boxes(stage), home=home, more=more)
 
-    def named(self) -> tuple[dict[str, Facts], int]:
-        """Write which segment each fragment is of; return each block's fragments by name, and the segments' number."""
-        tables = {name: np.load(self._table(Labelled, name)) for name in self.boxes}
-        starts = np.cumsum([0, *(len(table["sizes"]) for table in tables.values())])
-        first = dict(zip(tables, starts.tolist(), strict=False))
-        whole = Fragments(*(np.concatenate([table[key] for table in tables.values()]) for key in ("sizes", "firsts")))
-        smallest = self.plan.wanted.smallest
-        found, count = stitched(whole, self._pairs(first), smallest=smallest)
-        if not count:
-            warnings.warn(check.no_segment(f"a smallest size of {smallest} voxels"), stacklevel=4)
-        with replacing(segments(self.plan.work)) as temporary:
-            np.save(temporary, found)
-        ranges = zip(self.boxes, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-        return {name: {"fragments": [begin, end]} for name, begin, end in ranges}, count
+    def connected(self) -> int:
+        """Write components, and return how many there are."""
+        self.through(Labelled)
+        self.through(Joined)
+        begins, told = self._told()
+        found, count = stitched(told, self._pairs(begins), smallest=self.plan.wanted.by.smallest)
+        _save(segments(self.plan.work), found)
+        ranges = zip(self.boxes, begins[:-1].tolist(), begins[1:].tolist(), strict=True)
+        self.through(Named, {name: {"fragments": [begin, end]} for name, begin, end in ranges})
+        return count
 
-    def _pairs(self, first: dict[str, int]) -> Iterator[NDArray[np.int64]]:
-        """Yield the fragments that belong together across each face, numbered throughout from 0 on."""
-        names = {box.start: name for name, box in self.boxes.items()}
-        for name, box in self.boxes.items():
-            with np.load(self._table(Joined, name)) as table:
-                for axis, found in table.items():
-                    before = list(box.start)
-                    before[int(axis)] -= self.plan.size[int(axis)]
-                    yield found + np.array([first[names[tuple(before)]], first[name]]) - 1
+    def agglomerated(self) -> int:
+        """Write what fragments merge into, and return how many segments there are."""
+        self.through(Climbed)
+        self.through(Linked)
+        begins, told = self._told()
+        whole, number = stitched(told, self._pairs(begins))
+        check.countable(number)
+        _save(wholes(self.plan.work), whole)
+        _save(starts(self.plan.work), begins)
+        self.through(Whole)
+        self.through(Touching)
+        found, count = self._merged(number + 1)
+        _save(segments(self.plan.work), found)
+        self.through(Merged)
+        return count
 
-    def _table(self, stage: type[Blocks], name: str) -> Path:
-        return stage(self.plan, self.affinities, self.crew.executor.threads).table(name)
+    def _size(self, stage: type[Blocks]) -> tuple[int, ...]:
+        """Return the voxels of a stage's blocks."""
+        return working.fitted(PART, self.affinities.grid.shape) if stage in {Grown, Whole} else self.plan.size
+
+    def _boxes(self, stage: type[Blocks]) -> dict[str, Box]:
+        """Return a stage's blocks by name."""
+        return working.boxes(self.affinities.grid.shape, self._size(stage))
+
+    def _told(self) -> tuple[NDArray[np.int64], Fragments]:
+        """Return how many fragments the blocks before each one have, and what is told of all of them."""
+        sizes, firsts = [], []
+        for name in self.boxes:
+            with np.load(table(self.plan.work, FRAGMENTS, block=name)) as found:
+                sizes.append(found["sizes"])
+                firsts.append(found["firsts"])
+        begins = np.cumsum([0, *map(len, sizes)])
+        return begins, Fragments(np.concatenate(sizes), np.concatenate(firsts))
+
+    def _pairs(self, begins: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Yield the fragments of two blocks that belong together, numbered throughout from 0 on."""
+        first = dict(zip(self.boxes, begins.tolist(), strict=False))
+        for name in self.boxes:
+            with np.load(table(self.plan.work, CONTACTS, block=name)) as found:
+                for other, pairs in found.items():
+                    yield pairs + np.array([first[other], first[name]]) - 1
+
+    def _merged(self, nodes: int) -> tuple[NDArray[np.uint64], int]:
+        """Return the segment that each whole fragment is of, (nodes,), and how many segments there are."""
+        by = self.plan.wanted.by
+        graph = assembled([self._graph(name) for name in self.boxes], nodes=nodes)
+        names = merges(graph, threshold=by.threshold, quantile=by.quantile).until(by.threshold)
+        voxels = np.zeros(nodes, np.int64)
+        for name in self._boxes(Whole):
+            with np.load(table(self.plan.work, WHOLE, block=name)) as found:
+                np.add.at(voxels, names[found["fragments"]], found["sizes"])
+        kept = voxels >= by.smallest
+        kept[0] = False
+        return np.where(kept, np.cumsum(kept), 0).astype(np.uint64)[names], int(kept.sum())
+
+    def _graph(self, name: str) -> RegionGraph:
+        """Return the graph of a block."""
+        with np.load(table(self.plan.work, GRAPH, block=name)) as found:
+            return RegionGraph(found["ends"], found["statistics"], 0)
+
+
+def _save(path: Path, array: Array) -> None:
+    """Write an array, whole or not at all."""
+    with replacing(path) as temporary:
+        np.save(temporary, array)
 
 
 def _clear(plan: Plan, *, redo: bool) -> None:
     """Delete what is half done if it is to be done anew, or was begun with other blocks, after a warning of that."""
-    known = Ledger.known(plan.work / Labelled.name / "ledger")
-    now = plan.facts(Labelled.name)
+    known = Ledger.known(plan.work / FRAGMENTS / "ledger")
+    now = plan.facts(FRAGMENTS)
     other = known is not None and known["block"] != now["block"] and {**known, "block": now["block"]} == now
     if other and known:
         warnings.warn(check.other_blocks(known["block"], now["block"]), stacklevel=4)

@@ -61,7 +61,7 @@ def only_whole(path: Path, known: Sequence[str]) -> InputError:
     )
 
 
-def blocks_decoder(kind: str, reason: str) -> None:
+def blocks_decoder(kind: str, reason: str = "volumes go block by block here,") -> None:
     """Refuse a decoder that needs a whole volume at once where that is not to be had.
 
     Args:
@@ -71,11 +71,24 @@ def blocks_decoder(kind: str, reason: str) -> None:
     Raises:
         InputError: with both.
     """
-    if kind != "components":
+    if kind == "mutex":
         raise InputError(
-            f"{reason} but the model's decoder is '{kind}', which needs the whole volume at once; expected "
-            "'components' to go block by block: choose it with `limner tune MODEL PIECE --decoder components`, or "
-            "segment the volume where there is more memory"
+            f"{reason} but the decoder is 'mutex', which needs the whole volume at once; expected another to go block "
+            "by block: choose one with `limner tune MODEL PIECE --decoder mean`, or segment the volume where there is "
+            "more memory"
+        )
+
+
+def countable(fragments: int) -> None:
+    """Refuse more fragments than 32 bits can number.
+
+    Raises:
+        InputError: with their number.
+    """
+    if fragments >= 2**31 - 1:
+        raise InputError(
+            f"the volume has {fragments} fragments; expected fewer than 2**31 to agglomerate them: choose a larger "
+            "separation, or segment parts of the volume"
         )
 
 
