@@ -14,8 +14,9 @@ from scipy import ndimage
 
 from blocks.test_blocks import Counted, read, stored
 from limner import check
-from limner.blocks import Crew, Wanted, connect, segment_blocks
+from limner.blocks import BLOCK, Crew, Wanted, block_size, connect, segment_blocks
 from limner.cluster import Executor, Processes, Progress, Serial
+from limner.files.affinities import StoredAffinities
 from limner.instances import nearest
 from limner.instances.decoding import Decoder, decoded, oversegmented
 
@@ -126,3 +127,24 @@ def test_the_mutex_watershed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(check.InputError, match=r"the decoder is 'mutex', which needs the whole volume at once"):
         segment_blocks(source, tmp_path / "labels.zarr", by=Decoder(kind="mutex"))
     assert [path.name for path in tmp_path.iterdir()] == ["affinities.zarr"]
+
+
+def test_memory_that_does_not_hold_what_is_read_around_blocks_is_refused(tmp_path: Path) -> None:
+    source = StoredAffinities.opened(stored(tmp_path / "affinities.zarr", cells((4, 4, 4))))
+    components, mean, quantile = (Decoder(kind=kind) for kind in ("components", "mean", "quantile"))
+    sizes = [block_size(source, 1e9, by=by) for by in (components, mean, quantile)]
+    assert BLOCK == sizes[0] > sizes[1] > sizes[2] >= 128
+    assert block_size(source, 1e9, by=Decoder(separation=30)) < sizes[1]
+    with pytest.raises(check.InputError, match=r"--max-memory is 0\.4 GB but the smallest block needs 0\.48"):
+        block_size(source, 0.4e9, by=mean)
+
+
+def test_a_graph_that_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
+    source, by = stored(tmp_path / "affinities.zarr", cells((20, 20, 20))), Decoder(membrane=0.3, separation=2)
+    said = r"touch in \d+ places, and merging them takes \S+ GB in one process but --max-memory is 1e-05; expected more"
+    with pytest.raises(check.InputError, match=said):
+        segment_blocks(source, tmp_path / "labels.zarr", by=by, block=20, executor=Serial(1, memory=1e4))
+    # What was done until then is not done again.
+    rest = Counted()
+    segment_blocks(source, tmp_path / "labels.zarr", by=by, block=20, executor=Serial(1), progress=rest)
+    assert len(rest.done) == 1

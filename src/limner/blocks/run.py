@@ -43,11 +43,11 @@ from limner.blocks.stages import (
 )
 from limner.blocks.watershed import Climbed, Linked, Merged, Touching, Whole
 from limner.blocks.working import STEP, Crew, Facts
-from limner.cluster import Executor, Ledger, Progress, Serial
+from limner.cluster import Executor, Ledger, Outcome, Progress, Serial
 from limner.files import replacing
 from limner.files.affinities import StoredAffinities
 from limner.files.nanometres import attributes
-from limner.instances import PART, Fragments, RegionGraph, assembled, merges, stitched
+from limner.instances import PART, REACH, Fragments, RegionGraph, assembled, merges, stitched
 from limner.instances.decoding import Decoder
 from limner.space import Array, Box
 
@@ -55,8 +55,12 @@ from limner.space import Array, Box
 BLOCK = 256
 #: Bytes that a voxel of a block takes for each byte of its affinities, and beside them.
 READ, BESIDE = 2.5, 24.0
+#: What a voxel of a block takes beside these where histograms are kept, bytes.
+HISTOGRAMS = 20.0
 #: What a process takes before it reads anything, bytes.
 LOADED = 0.35e9
+#: What an edge between two fragments takes in the process that merges them, bytes.
+EDGE = {"mean": 250.0, "quantile": 5500.0}
 
 
 def segment_blocks(
@@ -88,7 +92,7 @@ def segment_blocks(
 
     Raises:
         InputError: for affinities that cannot be used, an `out` that was made otherwise, a block that failed twice, or
-            what the disk refuses. Nothing that is finished is lost.
+            what the disk refuses, or a graph of fragments that memory does not hold. Nothing that is finished is lost.
     """
     check.block_output(source, out)
     check.existing_store(source)
@@ -142,12 +146,21 @@ def block_size(affinities: StoredAffinities, memory: float | None, *, by: Decode
     """
     if memory is None:
         return BLOCK
-    D = len(affinities.grid.shape)
-    around = 0 if by.kind == "components" else 2 * by.climb.context
-    each = READ * D * affinities.array.dtype.itemsize + BESIDE
-    needed = {size: LOADED + each * (size + around) ** D for size in range(BLOCK, 0, -STEP)}
+    sizes = range(BLOCK, 0, -STEP)
+    needed = {size: block_memory(affinities, size, by=by) for size in sizes}
     check.block_fits(memory, needed=needed[STEP], fits=needed[STEP] <= memory)
-    return next(size for size, bytes_needed in needed.items() if bytes_needed <= memory)
+    return next(size for size in sizes if needed[size] <= memory)
+
+
+def block_memory(affinities: StoredAffinities, size: int, *, by: Decoder) -> float:
+    """Return about how many bytes a process takes that does blocks of `size` voxels along each axis."""
+    D = len(affinities.grid.shape)
+    each: float = READ * D * affinities.array.dtype.itemsize + BESIDE
+    if by.kind == "components":
+        return LOADED + each * float(size**D)
+    # Voxels that climb look around, and so do the parts in which membranes are flooded.
+    read: int = max((size + 2 * by.climb.context) ** D, (PART + 2 * REACH) ** D)
+    return LOADED + each * read + (HISTOGRAMS * size**D if by.kind == "quantile" else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +176,8 @@ class _Run:
         """The blocks by name."""
         return working.boxes(self.affinities.grid.shape, self.plan.size)
 
-    def through(self, stage: type[Blocks], more: dict[str, Facts] | None = None) -> None:
-        """Do a stage, in which blocks may know `more` by name.
+    def through(self, stage: type[Blocks], more: dict[str, Facts] | None = None) -> list[Outcome]:
+        """Do a stage, in which blocks may know `more` by name, and return what came of them.
 
         Raises:
             InputError: if a block failed again.
@@ -174,7 +187,7 @@ class _Run:
             path = store(self.plan.work, stage.name)
             working.allocate(path, grid.shape, dtype=stage.dtype, told=attributes(grid), shards=self._size(stage))
         asked = Stage(self.plan, stage, self.crew.executor.threads)
-        self.crew.work(asked, self._boxes(stage), home=home, more=more)
+        return self.crew.work(asked, self._boxes(stage), home=home, more=more)
 
     def connected(self) -> int:
         """Write components, and return how many there are."""
@@ -197,7 +210,9 @@ class _Run:
         _save(wholes(self.plan.work), whole)
         _save(starts(self.plan.work), begins)
         self.through(Whole)
-        self.through(Touching)
+        edges = sum(one.record["edges"] for one in self.through(Touching))
+        if memory := self.crew.executor.memory:
+            check.graph_fits(memory, needed=EDGE[self.plan.wanted.by.kind] * edges, edges=edges)
         found, count = self._merged(number + 1)
         _save(segments(self.plan.work), found)
         self.through(Merged)

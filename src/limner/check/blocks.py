@@ -92,6 +92,24 @@ def countable(fragments: int) -> None:
         )
 
 
+def graph_fits(memory: float, *, needed: float, edges: int) -> None:
+    """Refuse to merge more fragments than a limit has room for.
+
+    Args:
+        memory: that the process may take, bytes.
+        needed: that their graph takes, bytes.
+        edges: of it.
+
+    Raises:
+        InputError: with all of them, in GB.
+    """
+    if needed > memory:
+        raise InputError(
+            f"the fragments of the volume touch in {edges} places, and merging them takes {needed / 1e9:.2g} GB in one "
+            f"process but --max-memory is {memory / 1e9:.2g}; expected more: raise it, or choose a larger separation"
+        )
+
+
 def blocks_asked() -> str:
     """Word why a volume of any size must go block by block if somebody is asked to do it."""
     return "--workers, --cluster and --slurm go block by block"

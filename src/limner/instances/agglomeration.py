@@ -110,9 +110,10 @@ def _added(keys: NDArray[np.uint64], statistics: Array, *, nodes: int) -> Region
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     firsts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-    merged = np.add.reduceat(statistics[order], firsts, axis=0) if len(keys) else statistics
+    ordered = statistics[order]
+    merged = np.add.reduceat(ordered, firsts, axis=0, dtype=ordered.dtype) if len(keys) else ordered
     pairs = np.stack([keys[firsts] >> np.uint64(32), keys[firsts] & np.uint64(2**32 - 1)], axis=1)
-    return RegionGraph(pairs.astype(np.int32), merged.astype(statistics.dtype, copy=False), nodes)
+    return RegionGraph(pairs.astype(np.int32), merged, nodes)
 
 
 def merges(graph: RegionGraph, *, threshold: float = 0, quantile: float = 0.5) -> Merges:
