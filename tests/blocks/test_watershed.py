@@ -122,13 +122,6 @@ def test_other_options_are_refused(tmp_path: Path) -> None:
         segment_blocks(source, out, by=Decoder(threshold=0.6), block=6)
 
 
-def test_the_mutex_watershed_is_refused(tmp_path: Path) -> None:
-    source = stored(tmp_path / "affinities.zarr", cells((4, 4, 4)))
-    with pytest.raises(check.InputError, match=r"the decoder is 'mutex', which needs the whole volume at once"):
-        segment_blocks(source, tmp_path / "labels.zarr", by=Decoder(kind="mutex"))
-    assert [path.name for path in tmp_path.iterdir()] == ["affinities.zarr"]
-
-
 def test_memory_that_does_not_hold_what_is_read_around_blocks_is_refused(tmp_path: Path) -> None:
     source = StoredAffinities.opened(stored(tmp_path / "affinities.zarr", cells((4, 4, 4))))
     components, mean, quantile = (Decoder(kind=kind) for kind in ("components", "mean", "quantile"))
@@ -148,3 +141,10 @@ def test_a_graph_that_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
     rest = Counted()
     segment_blocks(source, tmp_path / "labels.zarr", by=by, block=20, executor=Serial(1), progress=rest)
     assert len(rest.done) == 1
+
+
+def test_what_is_all_membrane_is_told(tmp_path: Path) -> None:
+    source = stored(tmp_path / "affinities.zarr", cells((9, 9, 9)))
+    with pytest.warns(check.InputWarning, match="membrane 1 leaves no segment, and every voxel is background"):
+        assert segment_blocks(source, tmp_path / "labels.zarr", by=Decoder(membrane=1), block=6) == 0
+    assert not read(tmp_path / "labels.zarr").any()

@@ -265,6 +265,17 @@ def test_agglomeration(home: Path, tmp_path: Path, *, flat: bool) -> None:
     assert count == expected.max() > 5
 
 
+def test_the_mutex_watershed_of_one_block_is_that_of_the_whole(
+    home: Path, tmp_path: Path, method: Affinity, expected: NDArray[np.uint8]
+) -> None:
+    by = Decoder(kind="mutex", strides=(2, 2, 2), smallest=5)
+    what = replace(prediction(home), model=with_decoder(home / "model", tmp_path / "model", by))
+    count = segment_by_blocks(what, tmp_path / "labels.zarr", crew=crew())
+    found = read(tmp_path / "labels.zarr")
+    np.testing.assert_array_equal(found, decoded(expected, method.offsets, by=by))
+    assert count == found.max() > 5
+
+
 def test_finished_labels_are_known_and_those_of_another_model_refused(home: Path, tmp_path: Path) -> None:
     out, again = tmp_path / "labels.zarr", Stopped()
     count = segment_by_blocks(prediction(home), out, crew=crew())
@@ -318,16 +329,6 @@ def test_size_and_memory_decide(home: Path, tmp_path: Path, method: Affinity) ->
 
 
 # --- what cannot be done
-
-
-def test_the_mutex_watershed_is_refused(home: Path, tmp_path: Path) -> None:
-    other = with_decoder(home / "model", tmp_path / "mutex", Decoder(kind="mutex"))
-    said = r"--workers, --cluster and --slurm go block by block but the decoder is 'mutex', .* `limner tune"
-    with pytest.raises(check.InputError, match=said):
-        list(segment_volumes([home / "cube.hdf"], tmp_path / "out.zarr", model=other, executor=Serial(1)))
-    with pytest.raises(check.InputError, match=r"takes about .* GB and 0.1 GB are allowed, but the decoder"):
-        list(segment_volumes([home / "cube.hdf"], tmp_path / "out.zarr", model=other, memory=1e8))
-    assert [path.name for path in tmp_path.iterdir()] == ["mutex"]
 
 
 def test_memory_that_holds_no_piece_is_refused(home: Path, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 Which segment each fragment is of is decided between stages, in one process: by a union-find, and for agglomeration on
 the graph of the whole volume.
 
-What comes out is what the whole volume at once would have given, label for label, whoever does the blocks, in whatever
-order, and however often it is killed on the way.
+What comes out is what the whole volume at once would have given, label for label (with the mutex watershed, nearly),
+whoever does the blocks, in whatever order, and however often it is killed on the way.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from limner import check
 from limner.blocks import working
 from limner.blocks.components import Joined, Labelled, Named
+from limner.blocks.mutex import Agreed, Settled, overlap
 from limner.blocks.stages import (
     CONTACTS,
     FILLED,
@@ -47,7 +48,7 @@ from limner.cluster import Executor, Ledger, Outcome, Progress, Serial
 from limner.files import replacing
 from limner.files.affinities import StoredAffinities
 from limner.files.nanometres import attributes
-from limner.instances import PART, REACH, Fragments, RegionGraph, assembled, merges, stitched
+from limner.instances import PART, REACH, Fragments, RegionGraph, assembled, merges, settled, stitched
 from limner.instances.decoding import Decoder
 from limner.space import Array, Box
 
@@ -57,10 +58,15 @@ BLOCK = 256
 READ, BESIDE = 2.5, 24.0
 #: What a voxel of a block takes beside these where histograms are kept, bytes.
 HISTOGRAMS = 20.0
+#: What the mutex watershed takes for a voxel and an affinity, bytes.
+MUTEX = 6.0
 #: What a process takes before it reads anything, bytes.
 LOADED = 0.35e9
 #: What an edge between two fragments takes in the process that merges them, bytes.
 EDGE = {"mean": 250.0, "quantile": 5500.0}
+
+#: The stages of decoders that only join what blocks have labelled.
+JOINED: dict[str, tuple[type[Blocks], type[Blocks]]] = {"components": (Labelled, Joined), "mutex": (Settled, Agreed)}
 
 
 def segment_blocks(
@@ -73,14 +79,16 @@ def segment_blocks(
     redo: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write the segments of affinities that may be larger than memory: those of the whole at once, label for label.
+    """Write the segments of affinities that may be larger than memory.
+
+    They are those of the whole at once, label for label; with the mutex watershed, nearly those.
 
     The same call again goes on where it was stopped. What is kept on the way lies beside `out`, and goes at the end.
 
     Args:
         source: `.zarr` of affinities, with their offsets (see `files.affinities`).
         out: `.zarr` for the labels, uint64; it appears whole or not at all.
-        by: the decoder, any but the mutex watershed. What is smaller than its smallest segment becomes 0.
+        by: the decoder. What is smaller than its smallest segment becomes 0.
         block: voxels along each axis of a block; as many as the executor's memory allows, unless given. The labels do
             not depend on it.
         executor: does the blocks; this process, one after another, unless given.
@@ -117,7 +125,6 @@ def connect(
     Raises:
         InputError: as `segment_blocks` does.
     """
-    check.blocks_decoder(wanted.by.kind)
     found = None if redo else working.finished(out, facts=wanted.facts)
     if found:
         return int(found["segments"])
@@ -129,9 +136,12 @@ def connect(
     plan = Plan(source.absolute(), working.work_of(out), working.fitted(size, shape), wanted)
     _clear(plan, redo=redo)
     run = _Run(plan, affinities, crew)
-    count = run.connected() if wanted.by.kind == "components" else run.agglomerated()
+    count = run.agglomerated() if wanted.by.kind in EDGE else run.joined()
     if not count:
-        warnings.warn(check.no_segment(f"a smallest size of {wanted.by.smallest} voxels"), stacklevel=3)
+        least = f"a smallest size of {wanted.by.smallest} voxels"
+        warnings.warn(
+            check.no_segment(least if wanted.by.smallest > 1 else f"membrane {wanted.by.membrane:g}"), stacklevel=3
+        )
     if wanted.fill:
         run.through(Grown)
     working.publish(store(plan.work, FILLED if wanted.fill else LABELS), out, facts=wanted.facts, segments=count)
@@ -158,6 +168,9 @@ def block_memory(affinities: StoredAffinities, size: int, *, by: Decoder) -> flo
     each: float = READ * D * affinities.array.dtype.itemsize + BESIDE
     if by.kind == "components":
         return LOADED + each * float(size**D)
+    if by.kind == "mutex":
+        each = len(affinities.offsets) * (READ * affinities.array.dtype.itemsize + MUTEX) + BESIDE
+        return LOADED + each * float((size + 2 * overlap(affinities.offsets)) ** D)
     # Voxels that climb look around, and so do the parts in which membranes are flooded.
     read: int = max((size + 2 * by.climb.context) ** D, (PART + 2 * REACH) ** D)
     return LOADED + each * read + (HISTOGRAMS * size**D if by.kind == "quantile" else 0)
@@ -189,16 +202,29 @@ class _Run:
         asked = Stage(self.plan, stage, self.crew.executor.threads)
         return self.crew.work(asked, self._boxes(stage), home=home, more=more)
 
-    def connected(self) -> int:
-        """Write components, and return how many there are."""
-        self.through(Labelled)
-        self.through(Joined)
+    def joined(self) -> int:
+        """Write what the labels of blocks become where they are joined, and return how many segments there are."""
+        by = self.plan.wanted.by
+        for stage in JOINED[by.kind]:
+            self.through(stage)
         begins, told = self._told()
-        found, count = stitched(told, self._pairs(begins), smallest=self.plan.wanted.by.smallest)
+        if by.kind == "mutex":
+            apart, alike = self._apart(begins), np.concatenate([np.empty((0, 3), np.int64), *self._pairs(begins)])
+            found, count = settled(told, apart=apart, alike=alike, smallest=by.smallest)
+        else:
+            found, count = stitched(told, self._pairs(begins), smallest=by.smallest)
         _save(segments(self.plan.work), found)
         ranges = zip(self.boxes, begins[:-1].tolist(), begins[1:].tolist(), strict=True)
         self.through(Named, {name: {"fragments": [begin, end]} for name, begin, end in ranges})
         return count
+
+    def _apart(self, begins: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the fragments that a block told apart, (R, 2), numbered throughout from 0 on."""
+        found = []
+        for name, begin in zip(self.boxes, begins.tolist(), strict=False):
+            with np.load(table(self.plan.work, FRAGMENTS, block=name)) as told:
+                found.append(told["apart"].astype(np.int64) + (begin - 1))
+        return np.concatenate(found)
 
     def agglomerated(self) -> int:
         """Write what fragments merge into, and return how many segments there are."""
@@ -237,12 +263,13 @@ class _Run:
         return begins, Fragments(np.concatenate(sizes), np.concatenate(firsts))
 
     def _pairs(self, begins: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield the fragments of two blocks that belong together, numbered throughout from 0 on."""
+        """Yield the fragments of two blocks that belong together, numbered throughout from 0 on, and what is told."""
         first = dict(zip(self.boxes, begins.tolist(), strict=False))
         for name in self.boxes:
             with np.load(table(self.plan.work, CONTACTS, block=name)) as found:
                 for other, pairs in found.items():
-                    yield pairs + np.array([first[other], first[name]]) - 1
+                    pairs[:, :2] += np.array([first[other], first[name]]) - 1
+                    yield pairs
 
     def _merged(self, nodes: int) -> tuple[NDArray[np.uint64], int]:
         """Return the segment that each whole fragment is of, (nodes,), and how many segments there are."""

@@ -1,8 +1,8 @@
 """What is done with each block of a volume on the way from affinities to segments, from file to file.
 
-Each stage is work on the blocks. Decoders begin with two of their own (`components`, `watershed`): `fragments` labels
-each block, and `contacts` finds what belongs together across their faces. When it is decided which segment each of the
-fragments is of, `labels` writes the segments.
+Each stage is work on the blocks. Decoders begin with two of their own (`components`, `watershed`, `mutex`): `fragments`
+labels each block, and `contacts` finds what belongs together across their faces. When it is decided which segment each
+of the fragments is of, `labels` writes the segments.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Wanted:
     """Which segments are wanted: all that labels depend on, whatever the blocks.
 
     Args:
-        by: the decoder, any but the mutex watershed.
+        by: the decoder.
         fill: whether segments grow into what is smaller than the smallest that stays.
         origin: what the affinities are made from, name by name: hashes of how files looked at the beginning.
     """

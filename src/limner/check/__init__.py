@@ -16,14 +16,11 @@ from limner.check.bids import (
 from limner.check.blocks import (
     block_fits,
     block_output,
-    blocks_asked,
-    blocks_decoder,
     blocks_failed,
     countable,
     graph_fits,
     only_whole,
     other_blocks,
-    whole_needs,
 )
 from limner.check.cases import (
     brain_found,
@@ -296,8 +293,6 @@ __all__ = [
     "apart",
     "block_fits",
     "block_output",
-    "blocks_asked",
-    "blocks_decoder",
     "blocks_failed",
     "brain_found",
     "cases_differ",
@@ -484,7 +479,6 @@ __all__ = [
     "varied",
     "volume",
     "volume_fits",
-    "whole_needs",
     "whole_numbers",
     "window_size",
     "without_contrast",

@@ -61,24 +61,6 @@ def only_whole(path: Path, known: Sequence[str]) -> InputError:
     )
 
 
-def blocks_decoder(kind: str, reason: str = "volumes go block by block here,") -> None:
-    """Refuse a decoder that needs a whole volume at once where that is not to be had.
-
-    Args:
-        kind: of the decoder.
-        reason: why the volume must go block by block.
-
-    Raises:
-        InputError: with both.
-    """
-    if kind == "mutex":
-        raise InputError(
-            f"{reason} but the decoder is 'mutex', which needs the whole volume at once; expected another to go block "
-            "by block: choose one with `limner tune MODEL PIECE --decoder mean`, or segment the volume where there is "
-            "more memory"
-        )
-
-
 def countable(fragments: int) -> None:
     """Refuse more fragments than 32 bits can number.
 
@@ -108,16 +90,6 @@ def graph_fits(memory: float, *, needed: float, edges: int) -> None:
             f"the fragments of the volume touch in {edges} places, and merging them takes {needed / 1e9:.2g} GB in one "
             f"process but --max-memory is {memory / 1e9:.2g}; expected more: raise it, or choose a larger separation"
         )
-
-
-def blocks_asked() -> str:
-    """Word why a volume of any size must go block by block if somebody is asked to do it."""
-    return "--workers, --cluster and --slurm go block by block"
-
-
-def whole_needs(needed: float, allowed: float) -> str:
-    """Word why a volume must go block by block, from the bytes that all of it takes and that are allowed."""
-    return f"the whole volume takes about {needed / 1e9:.3g} GB and {allowed / 1e9:.3g} GB are allowed,"
 
 
 def other_blocks(before: Sequence[int], now: Sequence[int]) -> InputWarning:

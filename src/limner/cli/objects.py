@@ -41,7 +41,7 @@ def tune(
     ] = False,
     decoder: Annotated[
         DecoderKind | None,
-        typer.Option(help="The only kind to try: all but mutex go block by block too."),
+        typer.Option(help="The only kind to try."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="MODEL", help="Another folder for the tuned model.")

@@ -88,7 +88,7 @@ class Prediction:
 def segment_by_blocks(
     what: Prediction, out: Path, *, crew: Crew, affinities: Path | None = None, redo: bool = False
 ) -> int:
-    """Write the segments of a volume by the model's decoder, any but the mutex watershed; return how many there are.
+    """Write the segments of a volume by the model's decoder; return how many there are.
 
     Args:
         what: affinities.

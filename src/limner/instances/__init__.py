@@ -8,7 +8,7 @@ from limner.instances.climbing import Climb, fragments, fragments_within
 from limner.instances.connected import PART, REACH, components, filled, grown, limit_of
 from limner.instances.flooding import watershed
 from limner.instances.mutex import mutex_watershed
-from limner.instances.stitching import Fragments, contacts, fragments_of, stitched
+from limner.instances.stitching import Fragments, agreed, contacts, fragments_of, settled, stitched
 
 __all__ = [
     "PART",
@@ -19,6 +19,7 @@ __all__ = [
     "RegionGraph",
     "affinities_of",
     "agglomerated",
+    "agreed",
     "assembled",
     "components",
     "contacts",
@@ -33,6 +34,7 @@ __all__ = [
     "mutex_watershed",
     "nearest",
     "region_graph",
+    "settled",
     "stitched",
     "valid",
     "watershed",
