@@ -3,8 +3,10 @@
     python benchmarks/agglomeration.py AFFINITIES.zarr           a store that `limner segment -o FOLDER` kept; minutes
     python benchmarks/agglomeration.py AFFINITIES.zarr --try     print it instead of writing results/agglomeration.md
 
-Every run is in a process of its own, on one core; blocks are also done by two workers. The graph is measured on one
-that is made up, as large as `--edges`, since that of a small volume takes no memory that could be seen.
+Every run is in a process of its own; blocks are also done by two workers. Seconds are those of cores, loading included,
+so that they may be read on a crowded machine. The graph is measured on one that is made up, as large as `--edges`,
+since that of a small volume takes no memory that could be seen. With `--truth FILE`, of true neurons, the mutex
+watershed of blocks is compared with that of the whole, and both with the truth.
 """
 
 from __future__ import annotations
@@ -29,36 +31,43 @@ from brains import machine
 from blocks import Peak, fingerprint
 from limner.blocks import segment_blocks
 from limner.cluster import Executor, Processes, Serial
-from limner.files import save_volume
+from limner.evaluation import partition
+from limner.files import open_volume, save_volume
 from limner.files.affinities import open_affinities
 from limner.instances import RegionGraph, assembled, merges, region_graph
 from limner.instances.decoding import Decoder, decoded, oversegmented
 from limner.space import Volume
 
 RESULTS = Path(__file__).parent / "results/agglomeration.md"
-BLOCKS = (64, 96, 128, 256)
+BLOCKS, WORKERS = (64, 128, 256), 2
 KINDS = {
     "mean": Decoder(kind="mean", membrane=0.7, threshold=0.5),
     "quantile": Decoder(kind="quantile", membrane=0.7, threshold=0.6),
 }
+MUTEX, OVERLAPPED = Decoder(kind="mutex", strides=(4, 4, 4)), (64, 96, 128)
 
 
 def at_once(source: Path, out: Path, by: Decoder) -> dict[str, Any]:
     """Decode the whole at once, from store to store."""
-    began = time.perf_counter()
     affinities = open_affinities(source)
     labels = decoded(affinities.data, affinities.offsets, by=by, threads=1)
     save_volume(Volume(labels.astype(np.uint64), affinities.grid, "instances"), out)
-    took = time.perf_counter() - began
+    took = spent()
     return {"seconds": took, "hash": hashlib.sha256(labels.astype(np.uint64).tobytes()).hexdigest(), "peak": peak()}
 
 
 def by_blocks(source: Path, out: Path, by: Decoder, *, block: int, executor: Executor) -> dict[str, Any]:
     """Decode by blocks."""
-    looked, began = Peak(), time.perf_counter()
+    looked = Peak()
     count = segment_blocks(source, out, by=by, block=block, executor=executor, progress=looked)
-    took = time.perf_counter() - began
+    took = spent()
     return {"seconds": took, "segments": count, "hash": fingerprint(out), "peak": looked.highest or peak()}
+
+
+def spent() -> float:
+    """Return the seconds of cores that this process and its workers have taken, loading included."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def peak() -> float:
@@ -90,25 +99,41 @@ def made_up(edges: int, kind: str) -> dict[str, Any]:
         RegionGraph(*some, nodes) for some in zip(np.array_split(ends, 8), np.array_split(statistics, 8), strict=True)
     ]
     del statistics
-    before, began = peak(), time.perf_counter()
+    before, began = peak(), time.process_time()
     graph = assembled(parts, nodes=nodes + 1)
     found = merges(graph, threshold=0.5)
     found.until(0.5)
-    took, given = time.perf_counter() - began, sum(part.ends.nbytes + part.statistics.nbytes for part in parts) / 1e9
+    took, given = time.process_time() - began, sum(part.ends.nbytes + part.statistics.nbytes for part in parts) / 1e9
     return {"edges": len(ends), "fragments": nodes, "seconds": took, "peak": peak() - before + given}
 
 
-def measured(what: str, *given: Any) -> dict[str, Any]:
+def nearly(source: Path, truth: Path) -> list[list[float]]:
+    """Return VI of the mutex watershed of blocks against that of the whole, and of both against the truth, in bits."""
+    affinities, found = open_affinities(source), open_volume(truth, kind="instances").data
+    whole = decoded(affinities.data, affinities.offsets, by=MUTEX, threads=1)
+    rows = [[0, 0, 0, *partition.variation_of_information(partition.shared(whole, found))]]
+    for block in OVERLAPPED:
+        with tempfile.TemporaryDirectory() as folder:
+            segment_blocks(source, Path(folder) / "labels.zarr", by=MUTEX, block=block, executor=Serial(1))
+            labels = open_volume(Path(folder) / "labels.zarr", kind="instances").data
+        pairs = [partition.variation_of_information(partition.shared(labels, other)) for other in (whole, found)]
+        rows.append([block, *pairs[0], *pairs[1]])
+    return rows
+
+
+def measured(what: str, *given: Any) -> Any:
     """Return what a process of its own measures."""
     arguments = [sys.executable, __file__, "--measure", json.dumps([what, *map(str, given)])]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    row = json.loads(done.stdout.splitlines()[-1])
     print(what, *given, row, flush=True)
     return row
 
 
-def measure(what: str, kind: str, *given: str) -> dict[str, Any]:
+def measure(what: str, kind: str, *given: str) -> Any:
     """Measure in this process."""
+    if what == "nearly":
+        return nearly(Path(kind), Path(given[0]))
     by = KINDS[kind]
     if what == "graph":
         return made_up(int(given[0]), kind)
@@ -125,13 +150,13 @@ def measure(what: str, kind: str, *given: str) -> dict[str, Any]:
 def rows(asked: argparse.Namespace) -> list[str]:
     """Return the tables."""
     lines = [
-        "| decoder | way | s | against the first | peak GB | labels |",
+        "| decoder | way | core s | against the first | peak GB | labels |",
         "|---|---|---|---|---|---|",
     ]
     for kind in KINDS:
         once = measured("at once", kind, asked.affinities)
         lines.append(f"| {kind} | at once | {once['seconds']:.1f} | 1 | {once['peak']:.2f} | |")
-        for block, workers in [*((block, 0) for block in BLOCKS), (BLOCKS[2], 1), (BLOCKS[2], 2)]:
+        for block, workers in [*((block, 0) for block in BLOCKS), (BLOCKS[-2], WORKERS)]:
             row = measured("blocks", kind, asked.affinities, block, workers)
             way = f"blocks of {block}" + (f", {workers} workers" if workers else "")
             same = "equal" if row["hash"] == once["hash"] else "DIFFERENT"
@@ -140,13 +165,19 @@ def rows(asked: argparse.Namespace) -> list[str]:
     found = measured("counted", "mean", asked.affinities)
     each = {name: found[name] / found["voxels"] * 1e6 for name in ("fragments", "edges")}
     lines += ["", f"{each['fragments']:.0f} fragments and {each['edges']:.0f} edges for a megavoxel.", ""]
-    lines += ["| graph of | edges | fragments | s | bytes for an edge |", "|---|---|---|---|---|"]
+    lines += ["| graph of | edges | fragments | core s | bytes for an edge |", "|---|---|---|---|---|"]
     for kind, edges in (("mean", asked.edges), ("quantile", asked.edges // 20)):
         row = measured("graph", kind, edges)
         lines.append(
             f"| {kind} | {row['edges']} | {row['fragments']} | {row['seconds']:.1f} | "
             f"{row['peak'] * 1e9 / row['edges']:.0f} |"
         )
+    if asked.truth:
+        lines += ["", "Mutex watershed, strides of 4; bits of VI, split + merge.", ""]
+        lines += ["| blocks of | against the whole at once | against the truth |", "|---|---|---|"]
+        for block, *bits in measured("nearly", asked.affinities, asked.truth):
+            near = f"{bits[0]:.3f} + {bits[1]:.3f}" if block else ""
+            lines.append(f"| {block or 'the whole'} | {near} | {bits[2]:.3f} + {bits[3]:.3f} |")
     return lines
 
 
@@ -154,6 +185,7 @@ def main() -> None:
     """Measure, and write or print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("affinities", type=Path, nargs="?", help="a .zarr")
+    parser.add_argument("--truth", type=Path, help="a file of true neurons")
     parser.add_argument("--edges", type=int, default=4_000_000, help="of the graph that is made up")
     parser.add_argument("--try", dest="only", action="store_true", help="print it")
     parser.add_argument("--measure", help=argparse.SUPPRESS)

@@ -12,7 +12,7 @@ from blocks.test_blocks import Counted, read, stored
 from instances.test_decoders import LABELS, OFFSETS, VALUES
 from instances.twins import same_partition
 from limner.blocks import segment_blocks
-from limner.cluster import Executor, Processes, Serial
+from limner.cluster import Serial
 from limner.evaluation import partition
 from limner.instances.decoding import Decoder, decoded
 
@@ -51,11 +51,10 @@ def test_cells_without_noise_are_those_of_the_whole(tmp_path: Path) -> None:
     assert same_partition(found, decoded(clear, OFFSETS, by=BY))
 
 
-@pytest.mark.parametrize("executor", [Serial(2), Processes(2)])
-def test_it_is_no_matter_who_does_them_and_where_they_were_stopped(tmp_path: Path, executor: Executor) -> None:
+def test_it_is_no_matter_where_it_was_stopped(tmp_path: Path) -> None:
     source = stored(tmp_path / "a.zarr", steps(), OFFSETS)
     segment_blocks(source, tmp_path / "labels.zarr", by=BY, block=12)
     with pytest.raises(KeyboardInterrupt):
         segment_blocks(source, tmp_path / "again.zarr", by=BY, block=12, progress=Counted(11))
-    segment_blocks(source, tmp_path / "again.zarr", by=BY, block=12, executor=executor)
+    segment_blocks(source, tmp_path / "again.zarr", by=BY, block=12, executor=Serial(2))
     np.testing.assert_array_equal(read(tmp_path / "again.zarr"), read(tmp_path / "labels.zarr"))

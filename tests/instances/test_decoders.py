@@ -132,7 +132,7 @@ def test_squared_distances_are_those_of_scipy(seed: int, shape: list[int], secti
             np.testing.assert_allclose(found[part], expected**2, rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(affinities(), st.integers(1, 4), st.floats(0, 0.9), st.booleans())
 def test_fragments_are_those_of_plain_loops(case, separation: int, membrane: float, sections: bool) -> None:
     values, offsets = case
@@ -157,12 +157,14 @@ def test_parts_are_climbed_as_the_whole(start: tuple[int, ...], sections: bool) 
     read = inner.grown(by.context).clipped(whole.shape)
     box = inner.moved([-first for first in read.start])
     part = np.ascontiguousarray(values[:, *read.slices])
-    labels, here, there = fragments_within(part, OFFSETS[:3], by=by, inner=box)
+    labels, own, there = fragments_within(part, OFFSETS[:3], by=by, inner=box)
     known = whole[read.slices]
     np.testing.assert_array_equal(labels > 0, known[box.slices] > 0)
-    assert (known[tuple(here.T)] == known[tuple(there.T)]).all()
     pairs = set(zip(labels[labels > 0].tolist(), known[box.slices][labels > 0].tolist(), strict=True))
     assert len({part for part, _ in pairs}) == len(pairs)
+    # What goes on goes on in the fragment that it is a part of.
+    assert len(own) > 9
+    assert {(int(part), int(known[tuple(place)])) for part, place in zip(own, there, strict=True)} <= pairs
 
 
 def test_fragments_lie_inside_objects() -> None:

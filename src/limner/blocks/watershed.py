@@ -43,9 +43,8 @@ class Climbed(Blocks):
         around = box.grown(climb.context).clipped(shape)
         values, offsets = self.read(around)
         inner = box.moved([-first for first in around.start])
-        labels, here, there = fragments_within(values, offsets, by=climb, inner=inner, threads=self.threads or None)
+        labels, own, there = fragments_within(values, offsets, by=climb, inner=inner, threads=self.threads or None)
         found = fragments_of(labels, box, shape=shape)
-        own = labels[tuple((here - inner.start).T)]
         beyond = np.ravel_multi_index(tuple((there + around.start).T), shape)
         links = np.unique(np.stack([own, beyond], axis=1), axis=0)
         told = {**asdict(found), "links": links}

@@ -117,7 +117,7 @@ def fragments(
 
 def fragments_within(
     values: Array, offsets: Offsets, *, by: Climb, inner: Box, threads: int | None = None
-) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Labels, Labels, NDArray[np.int64]]:
     """Return the parts of fragments that lie in a box, and where they go on beyond it; membranes are 0.
 
     Args:
@@ -128,8 +128,8 @@ def fragments_within(
         threads: at most; None: one per core.
 
     Returns:
-        (*inner) labels from 1 on, in the order of their first voxels; of voxels (P, D) in the box, and of voxels (P, D)
-        of S that lie beyond it: which of both are of the same fragment.
+        (*inner) labels from 1 on, in the order of their first voxels; (P,) of them that go on beyond the box, and
+        (P, D) voxels of S that lie there, of the same fragment.
 
     Raises:
         InputError: for affinities that cannot be decoded (see `edges`).
@@ -138,8 +138,8 @@ def fragments_within(
     depth, missing = _depth(graph, by, threads=threads), 3 - len(graph.shape)
     solid = Box((0,) * missing + inner.start, (1,) * missing + inner.stop)
     labels, links = _climbed(depth, by, inner=solid, threads=threads)
-    places = np.stack(np.unravel_index(links, depth.shape), axis=-1)[..., missing:]
-    return labels.reshape(inner.shape), places[:, 0], places[:, 1]
+    places = np.stack(np.unravel_index(links[:, 1], depth.shape), axis=1)[:, missing:]
+    return labels.reshape(inner.shape), labels.reshape(-1)[links[:, 0]], places
 
 
 def _depth(graph: Edges, by: Climb, *, threads: int | None) -> NDArray[np.float32]:
@@ -159,8 +159,8 @@ def _cap(by: Climb) -> np.float32:
 
 def _climbed(
     depth: NDArray[np.float32], by: Climb, *, inner: Box, threads: int | None
-) -> tuple[Labels, NDArray[np.int32]]:
-    """Return the labels of a box (*inner), and (P, 2) voxels of which the second lies beyond it, by their numbers."""
+) -> tuple[Labels, NDArray[np.int64]]:
+    """Return the labels of a box (*inner), and (P, 2) numbers of a voxel in it, and of one of (Z, Y, X) beyond it."""
     from limner.instances.kernels import climbing, forest
 
     targets = np.empty(depth.shape, np.int32)
@@ -168,10 +168,10 @@ def _climbed(
     parents = np.arange(inner.size, dtype=np.int32)
     steps, radius = by.steps, by.radius
     # One voxel beyond the box, where deepest places may touch.
-    beyond = np.minimum(box[1] + 1, depth.shape)
+    ends = np.minimum(box[1] + 1, depth.shape)
 
     def climb(part: tuple[int, int]) -> None:
-        rows = np.array([[part[0], *box[0, 1:]], [part[1], *beyond[1:]]])
+        rows = np.array([[part[0], *box[0, 1:]], [part[1], *ends[1:]]])
         climbing.climb(depth, _cap(by), steps, radius, rows, targets)
 
     def gather(part: tuple[int, int]) -> NDArray[np.int32]:
@@ -179,27 +179,24 @@ def _climbed(
         return links
 
     first, last = box[:, 0]
-    each(climb, [(first + start, first + stop) for start, stop in slabs(beyond[0] - first)], threads=threads)
+    each(climb, [(first + start, first + stop) for start, stop in slabs(ends[0] - first)], threads=threads)
     parts = [(first + start, first + stop) for start, stop in slabs(last - first)]
     links = np.concatenate(each(gather, parts, threads=threads))
-    ends = np.stack(np.unravel_index(links, depth.shape), axis=-1)
-    here = ((ends[:, 1] >= box[0]) & (ends[:, 1] < box[1])).all(axis=1)
-    local = np.ravel_multi_index(tuple(np.moveaxis(ends[here] - box[0], -1, 0)), inner.shape).astype(np.int32)
-    forest.join_all(parents, local[:, 0], local[:, 1])
+    beyond = links[:, 1] < 0
+    forest.join_all(parents, *np.ascontiguousarray(links[~beyond].T))
     forest.number(parents)
-    labels = parents.reshape(inner.shape)
-    return _without(labels, targets[inner.slices] == climbing.NOWHERE), links[~here]
+    _drop(parents, targets[inner.slices].reshape(-1) == climbing.NOWHERE)
+    return parents.reshape(inner.shape), np.abs(links[beyond] + [0, 1])
 
 
-def _without(labels: Labels, nowhere: NDArray[np.bool_]) -> Labels:
-    """Return labels (*S) from 1 on, of which those of voxels that belong to nothing are 0, and the rest close up."""
-    if not nowhere.any():
-        return labels
+def _drop(labels: Labels, nowhere: NDArray[np.bool_]) -> None:
+    """Make labels (N,) from 1 on 0 where voxels belong to nothing; the rest close up. In place."""
+    from limner.instances.kernels import forest
+
     kept = np.ones(int(labels.max(initial=0)) + 1, np.bool_)
     kept[labels[nowhere]] = False
     kept[0] = False
-    names: Labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    return names[labels]
+    forest.rename(labels, np.where(kept, np.cumsum(kept), 0).astype(np.int32))
 
 
 def distances(

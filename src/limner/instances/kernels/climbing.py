@@ -113,10 +113,12 @@ def gather(depth: Any, targets: Any, steps: Any, inner: Any, sections: Any, pare
         parents: of the box's voxels, changed in place.
 
     Returns:
-        (P, 2) int32 voxels that belong together, of which the second lies in other sections, or beyond the box.
+        (P, 2) int32 voxels of the box that belong together, of which the second lies in other sections; for one beyond
+        the box its number in all of (Z, Y, X) is taken from -1.
     """
     z0, y0, x0 = inner[0]
-    (_, y1, x1), (_, Y, X), count = inner[1], depth.shape, 0
+    z1, y1, x1 = inner[1]
+    (_, Y, X), count = depth.shape, 0
     left = np.empty((1024, 2), np.int32)
     for z in range(sections[0], sections[1]):
         for y in range(y0, y1):
@@ -134,11 +136,13 @@ def gather(depth: Any, targets: Any, steps: Any, inner: Any, sections: Any, pare
                             continue
                         if targets[a, b, c] != (a * Y + b) * X + c:
                             continue
-                    if sections[0] <= a < sections[1] and y0 <= b < y1 and x0 <= c < x1:
-                        join(parents, local, ((a - z0) * (y1 - y0) + b - y0) * (x1 - x0) + c - x0)
+                    inside = z0 <= a < z1 and y0 <= b < y1 and x0 <= c < x1
+                    other = ((a - z0) * (y1 - y0) + b - y0) * (x1 - x0) + c - x0
+                    if inside and sections[0] <= a < sections[1]:
+                        join(parents, local, other)
                     else:
                         if count == len(left):
                             left = np.concatenate((left, left))
-                        left[count, 0], left[count, 1] = voxel, (a * Y + b) * X + c
+                        left[count, 0], left[count, 1] = local, other if inside else -1 - ((a * Y + b) * X + c)
                         count += 1
     return left[:count].copy()
