@@ -16,8 +16,9 @@ from blocks.test_blocks import Counted, read, stored
 from limner import check
 from limner.blocks import BLOCK, Crew, Wanted, block_size, connect, segment_blocks
 from limner.cluster import Executor, Processes, Progress, Serial
+from limner.files import open_volume
 from limner.files.affinities import StoredAffinities
-from limner.instances import nearest
+from limner.instances import affinities_of, nearest
 from limner.instances.decoding import Decoder, decoded, oversegmented
 
 
@@ -148,3 +149,18 @@ def test_what_is_all_membrane_is_told(tmp_path: Path) -> None:
     with pytest.warns(check.InputWarning, match="membrane 1 leaves no segment, and every voxel is background"):
         assert segment_blocks(source, tmp_path / "labels.zarr", by=Decoder(membrane=1), block=6) == 0
     assert not read(tmp_path / "labels.zarr").any()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("block", [24, 64])
+def test_real_neurons(real_data: Path, tmp_path: Path, block: int) -> None:
+    labels = open_volume(real_data / "em_neurons" / "crop.hdf", kind="instances").data[:40, :80, :90]
+    sure = affinities_of(labels, nearest(3)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, sure.shape)
+    data = np.clip(ndimage.gaussian_filter(sure, (0, 1, 1, 1)) + noise, 0, 1).astype(np.float32)
+    by = Decoder(threshold=0.6, membrane=0.6, separation=3)
+    source = stored(tmp_path / "affinities.zarr", data)
+    segment_blocks(source, tmp_path / "labels.zarr", by=by, block=block)
+    expected = decoded(data, nearest(3), by=by)
+    np.testing.assert_array_equal(read(tmp_path / "labels.zarr"), expected)
+    assert expected.max() > 20

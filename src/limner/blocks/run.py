@@ -63,7 +63,7 @@ MUTEX = 6.0
 #: What a process takes before it reads anything, bytes.
 LOADED = 0.35e9
 #: What an edge between two fragments takes in the process that merges them, bytes.
-EDGE = {"mean": 250.0, "quantile": 5500.0}
+EDGE = {"mean": 250.0, "quantile": 4500.0}
 
 #: The stages of decoders that only join what blocks have labelled.
 JOINED: dict[str, tuple[type[Blocks], type[Blocks]]] = {"components": (Labelled, Joined), "mutex": (Settled, Agreed)}
