@@ -1,7 +1,8 @@
 """Train what `neurons.py` compares, predict its pieces, and pack both: on a GPU in minutes, or slowly on any machine.
 
-Two seeds with defects among the augmentations, one without, and a plain network of public parts learn side by side from
-the same sections for the same time. It ends when that is over, whatever was reached, and imports no decoder.
+The recipe by two seeds and without defects among its augmentations; wider networks by two seeds, and a plain one of
+public parts, for as long as is said. All learn from the same sections. It ends when the time is over, whatever was
+reached, and imports no decoder.
 """
 
 from __future__ import annotations
@@ -39,24 +40,48 @@ RECIPE = Path(__file__).parents[1] / "recipes/affinity.toml"
 TRAINING, CHOICE, TEST = (0, 125), (125, 145), (145, 165)
 #: One section in so many of the damaged test piece has a defect.
 EVERY = 10
-RUNS = {"seed 0": (0, True), "seed 1": (1, True), "without defects": (0, False)}
 PLAIN = "plain"
-#: Steps between the values that affinities are packed in, and how large the package may become.
-STEP, BYTES = 8, 14_500_000
+#: Steps between the values that affinities are packed in, and how large a package may become.
+STEP, BYTES = 8, 10_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is special about a run of `limner train`.
+
+    Args:
+        seed: of everything that is drawn.
+        wide: whether features, pieces and rate are those of the command line and its minutes all its limit, and not
+            the recipe's.
+        defects: whether defects of sections are among the augmentations.
+    """
+
+    seed: int
+    wide: bool = False
+    defects: bool = True
+
+
+RUNS = {
+    "recipe-seed-0": Run(0),
+    "recipe-seed-1": Run(1),
+    "recipe-without-defects": Run(0, defects=False),
+    "wide-seed-0": Run(0, wide=True),
+    "wide-seed-1": Run(1, wide=True),
+}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a network is given.
+    """What networks are given.
 
     Args:
         data: folder of `medulla.hdf` and `crop.hdf`.
         out: folder of the results.
-        minutes: to learn for.
-        features: channels at each level.
-        crop: edge of the pieces that are learned from, voxels.
-        batch: pieces in a step.
-        mirrored: "none", "flips", or "all" for exchanged axes too.
+        minutes: to learn for, at most.
+        features: channels at each level of a wide network.
+        crop: edge of the pieces that it and the plain one learn from, voxels.
+        batch: pieces in a step of these.
+        rate: of learning of the wide network.
         threads: of torch.
     """
 
@@ -66,7 +91,7 @@ class Budget:
     features: tuple[int, ...]
     crop: int
     batch: int
-    mirrored: str
+    rate: float
     threads: int
 
 
@@ -95,23 +120,25 @@ def damaged_sections(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return sections.movedim(0, 1).numpy()
 
 
-def recipe_of(name: str, budget: Budget) -> Recipe:
+def recipe_of(run: Run, budget: Budget) -> Recipe:
     """Return the recipe of a run."""
-    seed, defects = RUNS[name]
     volume = budget.data / "medulla.hdf"
     settings = {
-        "seed": seed,
+        "seed": run.seed,
         "data.volumes.0.image": f"'{volume}'",
         "data.volumes.1.image": f"'{volume}'",
-        "method.options.network.features": list(budget.features),
-        "method.options.mirrored": f"'{budget.mirrored}'",
         "stages.0.minutes": budget.minutes,
-        "stages.0.steps": 1_000_000,
-        "stages.0.crop": [budget.crop] * 3,
-        "stages.0.batch": budget.batch,
         "stages.0.checkpoint_every": 100_000,
     }
-    if not defects:
+    if run.wide:
+        settings |= {
+            "method.options.network.features": list(budget.features),
+            "stages.0.steps": 1_000_000,
+            "stages.0.crop": [budget.crop] * 3,
+            "stages.0.batch": budget.batch,
+            "stages.0.learning_rate": budget.rate,
+        }
+    if not run.defects:
         settings["method.options.microscopy.defects"] = ""
     return load_recipe(RECIPE, overrides=[f"{key}={value}" for key, value in settings.items()])
 
@@ -120,8 +147,8 @@ def learn(name: str, budget: Budget) -> None:
     """Train a run of `limner train`, and predict all pieces."""
     torch.set_num_threads(budget.threads)
     torch.backends.cudnn.benchmark = True
-    folder = budget.out / name.replace(" ", "-")
-    model = load_model(train(recipe_of(name, budget), folder, progress=False))
+    folder = budget.out / name
+    model = load_model(train(recipe_of(RUNS[name], budget), folder, progress=False))
     save_halved(model, folder / "small")
     method = affinity_method(model)
     (folder / "offsets.json").write_text(json.dumps([list(offset) for offset in method.offsets]))
@@ -216,42 +243,35 @@ def _pieces_drawn(
     return torch.stack([one for one, _ in drawn])[:, None], torch.stack([ids for _, ids in drawn])
 
 
-def pack(out: Path, *, largest: int = BYTES) -> Path:
-    """Pack what fits of the results into one file, the most important first."""
-    path, used = out.with_name(f"{out.name}.tar"), 0
+def pack(folder: Path, *, largest: int = BYTES) -> Path:
+    """Pack what fits of a network's results into one file, the most important first."""
+    path, used = folder.with_name(f"{folder.name}.tar"), 0
     with tarfile.open(path, "w") as package:
-        for name, content in _contents(out):
+        for name, content in _contents(folder):
             if used + len(content) + 2048 > largest:
-                print(f"left out: {name}, {len(content)} bytes")
+                print(f"left out: {folder.name}/{name}, {len(content)} bytes")
                 continue
-            header = tarfile.TarInfo(name)
+            header = tarfile.TarInfo(f"{folder.name}/{name}")
             header.size = len(content)
             package.addfile(header, io.BytesIO(content))
             used += len(content) + 2048
     return path
 
 
-def _contents(out: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents, the most important first: near edges, then a model, then far edges and models."""
-    folders = [name.replace(" ", "-") for name in (*RUNS, PLAIN)]
-    for folder in folders:
-        for name in ("offsets.json", "metrics.jsonl", "recipe.toml"):
-            yield from _file(out, f"{folder}/{name}")
-    for piece in ("choice", "test", "crop", "damaged"):
-        for folder in folders:
-            yield from _file(out, f"{folder}/{piece}.near.xz")
-    yield from _model(out / folders[0])
-    for piece in ("choice", "test", "crop"):
-        for folder in folders[:2]:
-            yield from _file(out, f"{folder}/{piece}.far.xz")
-    yield from _model(out / folders[1])
-    yield from _model(out / folders[2])
+def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents, the most important first."""
+    near, far = ([f"{piece}.{kind}.xz" for piece in ("choice", "test", "crop", "damaged")] for kind in ("near", "far"))
+    for name in ("offsets.json", "metrics.jsonl", "recipe.toml", *near):
+        yield from _file(folder, name)
+    yield from _model(folder)
+    for name in far:
+        yield from _file(folder, name)
 
 
-def _file(out: Path, name: str) -> Iterator[tuple[str, bytes]]:
+def _file(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
     """Yield a file's name and content, if it is there."""
-    if (out / name).exists():
-        yield name, (out / name).read_bytes()
+    if (folder / name).exists():
+        yield name, (folder / name).read_bytes()
 
 
 def keep(values: NDArray[np.uint8], folder: Path, piece: str) -> None:
@@ -275,7 +295,7 @@ def _model(folder: Path) -> Iterator[tuple[str, bytes]]:
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w:xz") as package:
             package.add(folder / "small", "model")
-        yield f"{folder.name}/model.tar.xz", content.getvalue()
+        yield "model.tar.xz", content.getvalue()
 
 
 def _learned(name: str, budget: Budget) -> None:
@@ -290,10 +310,10 @@ def main() -> None:
     given = _arguments().parse_args()
     data = Path(os.environ["LIMNER_DATA"]) / "em_neurons"
     budget = Budget(
-        data, given.out, given.minutes, tuple(given.features), given.crop, given.batch, given.mirrored, given.threads
+        data, given.out, given.minutes, tuple(given.features), given.crop, given.batch, given.rate, given.threads
     )
     given.out.mkdir(parents=True, exist_ok=True)
-    names = [given.only] if given.only else [*RUNS, PLAIN]
+    names = given.only or [*RUNS, PLAIN]
     spawn = get_context("spawn")
     workers = [spawn.Process(target=_learned, args=(name, budget)) for name in names]
     end = time.monotonic() + 60 * given.deadline
@@ -304,21 +324,22 @@ def main() -> None:
     for worker in workers:
         worker.join(max(0, end - time.monotonic()))
         worker.terminate()
-    print(pack(given.out))
+    for folder in sorted(path for path in given.out.iterdir() if path.is_dir()):
+        print(pack(folder))
 
 
 def _arguments() -> argparse.ArgumentParser:
     """Return what can be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results; the package lies beside it")
-    parser.add_argument("--minutes", type=float, default=40, help="for which each network learns")
-    parser.add_argument("--deadline", type=float, default=10_000, help="minutes after which what there is is packed")
-    parser.add_argument("--features", type=int, nargs="+", default=[12, 24, 48], help="channels at each level")
-    parser.add_argument("--crop", type=int, default=48, help="edge of pieces, voxels")
-    parser.add_argument("--batch", type=int, default=1, help="pieces in a step")
-    parser.add_argument("--mirrored", choices=["none", "flips", "all"], default="flips")
+    parser.add_argument("--out", type=Path, required=True, help="folder of results and packages")
+    parser.add_argument("--minutes", type=float, default=40, help="for which each network learns, at most")
+    parser.add_argument("--deadline", type=float, default=10_000, help="minutes after which all ends")
+    parser.add_argument("--features", type=int, nargs="+", default=[24, 48, 96], help="channels of wide ones")
+    parser.add_argument("--crop", type=int, default=64, help="edge of their pieces, voxels")
+    parser.add_argument("--batch", type=int, default=4, help="pieces in a step of theirs")
+    parser.add_argument("--rate", type=float, default=1e-3, help="of learning of theirs")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each process")
-    parser.add_argument("--only", choices=[*RUNS, PLAIN], help="one run alone")
+    parser.add_argument("--only", choices=[*RUNS, PLAIN], nargs="+", help="some runs alone")
     parser.add_argument("--together", action="store_true", help="all at the same time, each in a process of its own")
     return parser
 

@@ -1,8 +1,8 @@
 """Volumes by blocks: whether memory is flat and cost linear, what blocks cost beside the whole, and what kills lose.
 
-    python benchmarks/blocks.py sizes                    components of 256^3, 512^3, 1024^3 by one worker; an hour
+    python benchmarks/blocks.py sizes                    components of 256^3, 512^3, 1024^3 by one worker; minutes
     python benchmarks/blocks.py overhead                 components of 256^3 by blocks beside the whole at once; minutes
-    python benchmarks/blocks.py workers                  one worker and two; minutes
+    python benchmarks/blocks.py workers                  one worker and two on the largest volume; minutes
     python benchmarks/blocks.py kills                    thirty kills of a small volume; minutes
     python benchmarks/blocks.py network --model MODEL    the same overhead with a network, on made-up cells; minutes
 
@@ -184,8 +184,8 @@ def at_once(source: Path, out: Path) -> dict[str, Any]:
 
 def workers(asked: argparse.Namespace) -> list[str]:
     """Return how much two workers save."""
-    size = min(512, asked.largest)
-    source, block = made(asked.work, size), min(128, size // 2)
+    size = asked.largest
+    source, block = made(asked.work, size), min(BLOCK, size // 2)
     lines, first, expected = ["| workers | s | against one | labels |", "|---|---|---|---|"], 0.0, ""
     for count in (1, WORKERS):
         out, executor = asked.work / "many.zarr", Processes(count)

@@ -60,7 +60,7 @@ def intensity(data: Path) -> Iterator[tuple[str, Affinities]]:
 
 
 def packed(folder: Path, truth: dict[str, Volume]) -> Iterator[tuple[str, Affinities]]:
-    """Yield the affinities of each piece that a folder of the package holds; far ones where they fitted into it."""
+    """Yield the affinities of each piece that a folder of the packages holds; far ones where they fitted into it."""
     offsets = json.loads((folder / "offsets.json").read_text())
     for name, volume in truth.items():
         if not (folder / f"{name}.near.xz").exists():
@@ -139,7 +139,7 @@ def tuned_rows(pieces: dict[str, Affinities], truth: dict[str, Volume]) -> Itera
 
 
 def network_rows(network: str, folder: Path, data: Path) -> list[Row]:
-    """Return all rows of a network in the folder of the package, or of intensity alone."""
+    """Return all rows of a network in the folder of the packages, or of intensity alone."""
     truth = truths(data)
     pieces = dict(intensity(data) if network == "intensity" else packed(folder / network, truth))
     ways = (plain_rows, tuned_rows) if network == PLAIN else (tuned_rows,)
@@ -185,8 +185,8 @@ def write(out: Path, rows: list[Row], *, truth: dict[str, Volume], told: str) ->
 
 
 def main(
-    package: Annotated[
-        Path | None, typer.Argument(help="What `affinities.py` packed; none for intensity alone.")
+    packages: Annotated[
+        list[Path] | None, typer.Argument(help="What `affinities.py` packed; none for intensity alone.")
     ] = None,
     cells: Annotated[Path, typer.Option(help="Rows that are computed already.")] = Path("neurons-cells.json"),
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("benchmarks/results/neurons.md"),
@@ -198,10 +198,10 @@ def main(
     truth = truths(data)
     rows: list[Row] = json.loads(cells.read_text()) if cells.exists() else []
     folder = cells.with_suffix("")
-    if package:
+    for package in packages or []:
         with tarfile.open(package) as content:
             content.extractall(folder, filter="data")
-    networks = sorted(path.name for path in folder.iterdir()) if package else []
+    networks = sorted(path.name for path in folder.iterdir()) if packages else []
     left = [name for name in [*networks, "intensity"] if not any(row["network"] == name for row in rows)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for found in pool.map(network_rows, left, itertools.repeat(folder), itertools.repeat(data)):

@@ -101,6 +101,7 @@ def contrast_text(cells: dict[str, dict[str, Any]], *, best: str) -> str:
         "",
         "Dice of FLAIR and T2 of two patients (stripped, registered to MNI space), each segmented alone with the prior",
         f'that ships, against labels of the same patient\'s T1 by the best row of ANTs ("{best}").',
+        "The T1 itself, labelled by limner, says how much two methods differ on one image.",
         "",
         "| | structure | prior alone | mixture | gain |",
         "|---|---|---|---|---|",
@@ -124,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder of priors and finished cells")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/rivals.md"))
-    parser.add_argument("--persons", nargs="*", metavar="NAME", help="make what is missing of these, no other contrast")
+    parser.add_argument("--persons", nargs="*", metavar="NAME", help="make what is missing of these, no contrasts")
     parser.add_argument("--rows", nargs="*", type=int, metavar="NUMBER", help="make these of ANTs' rows, from 0 on")
     parser.add_argument("--note", default="", help="what else is to be said above the table")
     arguments = parser.parse_args()
@@ -149,7 +150,7 @@ def main() -> None:
     contrasts = {}
     for folder in sorted((data / "flair_ms").glob("patient-*")) if best and arguments.persons is None else []:
         reference = study.reference(target_of(folder / "t1.nii.gz", folder.name), best)
-        for contrast in ("t2", "flair"):
+        for contrast in ("t1", "t2", "flair"):
             stored = study.work / f"contrast-{folder.name}-{contrast}-{named(best)}.json"
             case = f"{folder.name}, {contrast.upper()}"
             contrasts[case] = kept(stored, partial(contrast_cell, folder, contrast, reference))

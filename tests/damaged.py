@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK
+import tensorstore
 from PIL import Image
 
 import dicoms
@@ -40,10 +41,14 @@ def furnish(folder: Path, volume: Volume) -> dict[str, Path]:
     kinds: dict[str, Path] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for ending in ("nii", "nii.gz", "mgh", "mgz", "npy", "npz", "nrrd", "mha", "tif", "h5", "zarr"):
+        for ending in ("nii", "nii.gz", "mgh", "mgz", "npy", "npz", "nrrd", "mha", "tif", "h5", "zarr", "ome.zarr"):
             kinds[ending] = folder / ending / f"scan.{ending}"
             kinds[ending].parent.mkdir()
             save_volume(volume, kinds[ending], as_stored=True)
+    kinds["n5"] = folder / "n5/scan.n5"
+    metadata = {"dimensions": volume.data.shape[::-1], "blockSize": (8, 8, 8), "compression": {"type": "gzip"}}
+    spec = {"driver": "n5", "kvstore": f"file://{kinds['n5']}/", "metadata": {**metadata, "dataType": "int16"}}
+    tensorstore.open(spec, create=True).result().T[...].write(volume.data).result()
     image = SimpleITK.ReadImage(kinds["nrrd"])
     for ending in ("nhdr", "mhd"):
         kinds[ending] = folder / ending / f"scan.{ending}"

@@ -15,6 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from ome_zarr_models.v05.image_label import ImageLabel
 
 from limner import check
 from limner.blocks import BLOCK, Crew, Wanted, block_size, connect, segment_blocks
@@ -22,6 +23,7 @@ from limner.cluster import Executor, Outcome, Processes, Progress, Serial
 from limner.files import open_volume
 from limner.files.affinities import StoredAffinities, save_affinities
 from limner.files.nanometres import placed
+from limner.files.pyramids import reduced
 from limner.instances import affinities_of, components, nearest
 from limner.instances.decoding import Decoder
 from limner.space import Affinities, Grid
@@ -101,6 +103,37 @@ def test_it_is_no_matter_who_does_them(tmp_path: Path, executor: Executor) -> No
     np.testing.assert_array_equal(volume.data, components(data, NEAR, threshold=0.6))
     np.testing.assert_allclose(volume.grid.affine, placed([40.0, 8.0, 8.0], [80.0, 0.0, 16.0]))
     assert not (tmp_path / "labels.zarr.work").exists()
+
+
+def test_an_image_of_labels_has_coarser_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise((5, 24, 140))
+    source, out = stored(tmp_path / "affinities.zarr", data), tmp_path / "labels.ome.zarr"
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("limner.files.ome.fill", killed)
+        with pytest.raises(KeyboardInterrupt):
+            segment_blocks(source, out, by=connected(0.6), block=64)
+    assert not out.exists()
+    rest = Counted()
+    count = segment_blocks(source, out, by=connected(0.6), block=64, progress=rest)
+    assert rest.done == []
+    expected = components(data, NEAR, threshold=0.6)
+    volume = open_volume(out, kind="instances")
+    np.testing.assert_array_equal(volume.data, expected)
+    np.testing.assert_allclose(volume.grid.affine, placed([40.0, 8.0, 8.0], [80.0, 0.0, 16.0]))
+    group = zarr.open_group(out, mode="r")
+    for name in ("1", "2"):
+        expected = reduced(expected, (1, 2, 2), kind="instances")
+        np.testing.assert_array_equal(group[name][...], expected)
+    ImageLabel.from_zarr(group)
+    assert group["0"].metadata.dimension_names == ("z", "y", "x")
+    assert segment_blocks(source, out, by=connected(0.6), block=16) == count
+    with pytest.raises(check.InputError, match=r"holds results of another run \(threshold 0.6, now 0.5\)"):
+        segment_blocks(source, out, by=connected(0.5))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["affinities.zarr", "labels.ome.zarr"]
 
 
 @pytest.mark.real

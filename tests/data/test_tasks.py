@@ -13,7 +13,10 @@ from limner.data.cohort import read_cohort, revealed
 from limner.data.sections import LEAST_TUMOUR, tumour_sections
 from limner.data.stacks import stacked
 from limner.data.synthetic import FIRST, NOISE, Digits, Scenery, folds, pictures
-from limner.data.tasks import TaskOptions, build_task
+from limner.data.tasks import FRAMES, TaskOptions, build_task
+from limner.data.video import NOISE as GRAIN
+from limner.data.video import Motion, film
+from limner.files import open_volume
 
 SMALL = TaskOptions(pairs=30, validation=4, test=6)
 
@@ -120,6 +123,31 @@ def test_slices_are_split_by_patient_and_marked_by_what_they_show(tmp_path: Path
         assert np.abs(one.image).max() <= 1
         assert (one.labels is not None and one.labels.sum() == 36) if one.present == (1,) else one.labels is None
     assert Counter(split for (split,) in splits.values()) == {"train": 5, "validation": 1, "test": 2}
+
+
+def test_digits_of_a_film_move_and_hide_each_other() -> None:
+    motion = Motion(size=56, objects=3, speed=2.0)
+    image, ids = film(digits(), motion, frames=30, rng=np.random.default_rng(0))
+    assert set(np.unique(ids)) == {0, 1, 2, 3}
+    assert np.abs(image[ids == 0]).max() < 6 * GRAIN
+    areas = np.stack([(ids == number).sum((1, 2)) for number in (1, 2, 3)])
+    assert (areas[2] == 12 * 12).all()  # nothing passes over the last
+    assert areas.min() < 12 * 12  # but over the others
+    for number in (1, 2, 3):
+        rows = [np.argwhere(frame == number).mean(0) for frame in ids if (frame == number).sum() == 12 * 12]
+        assert np.ptp(rows, axis=0).max() > 3
+    last = np.array([np.argwhere(frame == 3).min(0) for frame in ids])
+    assert 0 < np.abs(np.diff(last, axis=0)).max() <= 3  # rounding adds one to the speed at most
+
+
+def test_films_are_a_volume_and_its_ids_for_each_split(collection: Path, tmp_path: Path) -> None:
+    first = build_task("digits-video", tmp_path / "task", source=collection)
+    assert first == tmp_path / "task/train.tif"
+    for split, frames in FRAMES.items():
+        image, ids = (open_volume(tmp_path / f"task/{split}{kind}.tif") for kind in ("", "_ids"))
+        np.testing.assert_array_equal(image.grid.affine, ids.grid.affine)
+        assert image.data.shape == ids.data.shape == (frames, 96, 96)
+        assert set(np.unique(ids.data)) == {0, 1, 2, 3}
 
 
 def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:

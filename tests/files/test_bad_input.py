@@ -5,6 +5,7 @@ import gzip
 import os
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -13,6 +14,10 @@ import pytest
 
 from limner.check import InputError
 from limner.files import FORMATS, STORES, SUFFIXES, open_volume, save_volume
+from limner.files.affinities import open_affinities
+from limner.files.folders import scans_in
+from limner.files.parts import StoredImage
+from limner.files.unread import UnreadVolume
 from limner.space import Grid, Volume
 
 FILES = [known for known in SUFFIXES if known not in STORES]
@@ -46,6 +51,15 @@ def saved(folder: Path, data: np.ndarray, name: str = "image.npz") -> Path:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'.*scan.nii.gz' does not exist; expected a file: check the path"):
         open_volume(tmp_path / "scan.nii.gz")
+
+
+@pytest.mark.parametrize("look", [open_volume, UnreadVolume.opened, StoredImage.opened, scans_in, open_affinities])
+def test_addresses_are_refused_and_not_repeated(look: Callable[[Path], object]) -> None:
+    address = "s3://key:hunter2@bucket/volume.zarr"
+    for refused in (lambda: look(Path(address)), lambda: save_volume(IMAGE, address)):
+        with pytest.raises(InputError, match="an address that begins with s3:// was given; expected a path") as raised:
+            refused()
+        assert "hunter2" not in str(raised.value)
 
 
 def test_folder_for_a_file(tmp_path: Path) -> None:

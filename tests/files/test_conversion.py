@@ -12,7 +12,8 @@ import pytest
 import dicoms
 from limner.check import InputError
 from limner.files import FORMATS, open_volume, save_volume, stored_volume
-from limner.files.conversion import convert, looks_like_labels
+from limner.files.conversion import convert
+from limner.files.kinds import looks_like_labels
 from limner.files.nanometres import placed
 from limner.files.storing import TYPES
 from limner.space import Array, Grid, Volume, reoriented

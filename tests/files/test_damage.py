@@ -30,6 +30,8 @@ KINDS = (
     "tif",
     "h5",
     "zarr",
+    "ome.zarr",
+    "n5",
     "png",
     "jpg",
     "dicom",

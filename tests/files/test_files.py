@@ -79,6 +79,8 @@ def test_labels_take_the_smallest_type(tmp_path: Path, ending: str, low: int, hi
         dtype = content["vol_data"].dtype if ending == ".npz" else content.dtype
     elif ending in (".nrrd", ".mha"):
         dtype = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)).dtype
+    elif ending == ".ome.zarr":
+        dtype = zarr.open_group(path, mode="r")["0"].dtype
     elif ending == ".zarr":
         dtype = zarr.open_array(path, mode="r").dtype
     elif ending in (".tif", ".tiff"):

@@ -49,7 +49,7 @@ def test_failed_writing_leaves_everything_as_it_was(
     image: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
 ) -> None:
     before = image.read_bytes()
-    monkeypatch.setitem(files.FORMATS, ".nii.gz", Forbidden(number))
+    monkeypatch.setitem(files.WRITERS, ".nii.gz", Forbidden(number))
     with pytest.raises(InputError, match=rf"image.nii.gz' cannot be written \({message}"):
         save_volume(IMAGE, image)
     assert image.read_bytes() == before

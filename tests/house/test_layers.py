@@ -60,6 +60,7 @@ HEAVY = (
     "distributed",
     "dask_jobqueue",
     "neuroglancer",
+    "tensorstore",
 )
 
 

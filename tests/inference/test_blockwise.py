@@ -60,7 +60,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # It has learned little, but where there is more and where less of it: there are many segments.
     threshold = float(np.quantile(found.data[:3], 0.7)) / 255
     with_decoder(model, folder / "model", Decoder(kind="components", threshold=threshold, smallest=SMALLEST))
-    save_volume(cube()[0], folder / "raw.zarr")
+    for name in ("raw.zarr", "image.ome.zarr"):
+        save_volume(cube()[0], folder / name)
     return folder
 
 
@@ -136,7 +137,10 @@ def test_moments_are_those_of_all_in_any_order() -> None:
 # --- affinities
 
 
-@pytest.mark.parametrize(("name", "block"), [("cube.hdf", None), ("cube.hdf", 16), ("raw.zarr", 24), ("raw.zarr", 99)])
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [("cube.hdf", None), ("cube.hdf", 16), ("raw.zarr", 24), ("raw.zarr", 99), ("image.ome.zarr", 24)],
+)
 def test_blocks_are_predicted_as_the_whole(
     home: Path, tmp_path: Path, expected: NDArray[np.uint8], name: str, block: int | None
 ) -> None:

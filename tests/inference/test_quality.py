@@ -14,7 +14,9 @@ from limner.methods.placement import place_scan
 from limner.priors.atlas import Atlas
 from limner.space import Array, Volume
 
-GOOD = Quality(0.5, 0.3, 1.05, 0.9, 1.1, 0.01, 0.6, 2.0)
+GOOD = Quality(0.5, 0.3, 1.05, 0.9, 1.1, 10.0, 0.01, 0.6, 2.0)
+#: A turn by 60 degrees about the first axis.
+ASLANT = np.array([[1, 0, 0, 0], [0, 0.5, -(0.75**0.5), 0], [0, 0.75**0.5, 0.5, 0], [0, 0, 0, 1]])
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,16 @@ def test_a_scan_that_is_cut_off_is_told(atlas: Atlas) -> None:
     found = measured(np.minimum(brain(), 85), atlas)
     assert (found.verdict, "as if it were cut off there" in found.reason) == ("fail", True)
     assert found.saturated > 0.2
+
+
+@pytest.mark.parametrize(("change", "degrees"), [(np.diag([1, 1, -1, 1]), 180), (ASLANT, 60)], ids=["mirror", "aslant"])
+def test_a_scan_that_lies_far_from_how_its_header_says_is_told(atlas: Atlas, change: Array, degrees: float) -> None:
+    scan = prepared(Volume(brain().astype(np.float32), phantoms.grid(2.0, half=(56, 54, 54)), "image"))
+    placement = place_scan(scan.image, scan.mask, grid=scan.grid, atlas=atlas, rng=np.random.default_rng(0))
+    found = quality(scan, replace(placement, transform=placement.transform @ change), atlas=atlas)
+    assert found.turned_degrees == pytest.approx(degrees, abs=5)
+    assert "far from how its header says" in found.reason
+    assert found.verdict != "pass"
 
 
 @pytest.mark.parametrize("kept", [slice(27, None), slice(22, 32)], ids=["half a head", "ten slices"])

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -26,26 +19,10 @@ from limner.files import open_volume, save_volume, zarrays
 from limner.files.nanometres import attributes
 from limner.space import Array, Grid, LabelTable, Volume
 from limner.view import Layer, browser, layers_of, library, viewer
+from view import chromium
 from view.volumes import LARGE, SHAPE, grid, head, stack
 
 TABLE = LabelTable.freesurfer()
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-#: Without a screen, without a card, without the network.
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--window-size=480,360",
-]
 
 
 def neurons(folder: Path) -> list[Layer]:
@@ -189,30 +166,10 @@ def test_without_neuroglancer(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- in a browser
 
 
-@contextmanager
-def browsing(address: str, profile: Path) -> Iterator[None]:
-    """Open an address in a browser without a screen."""
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-port=0", address]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
-
-
-def photographed(server: Any) -> Any:
-    """The picture that the browser makes once all that is to be seen has come, and the state of its viewer."""
-    taken, done = [], Event()
-    server.async_screenshot(lambda reply: (taken.append(reply), done.set()))
-    assert done.wait(timeout=200), "the browser sent no picture"
-    return taken[0]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package chromium")
+@chromium.needed
 def test_a_browser_shows_the_layers(tmp_path: Path) -> None:
-    with viewer(neurons(tmp_path)) as server, browsing(server.get_viewer_url(), tmp_path / "profile"):
-        reply = photographed(server)
+    with viewer(neurons(tmp_path)) as server, chromium.browsing(server.get_viewer_url(), tmp_path / "profile"):
+        reply = chromium.photographed(server)
         assert [layer.name for layer in reply.viewer_state.layers] == [layer.name for layer in server.state.layers]
         pixels = reply.screenshot.image_pixels[..., :3].astype(int)
     red = (pixels[..., 0] > 150) & (pixels[..., 1:].max(-1) < 120)

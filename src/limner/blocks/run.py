@@ -144,7 +144,8 @@ def connect(
         )
     if wanted.fill:
         run.through(Grown)
-    working.publish(store(plan.work, FILLED if wanted.fill else LABELS), out, facts=wanted.facts, segments=count)
+    last = store(plan.work, FILLED if wanted.fill else LABELS)
+    working.publish(last, out, facts=wanted.facts, progress=crew.progress, segments=count)
     return count
 
 

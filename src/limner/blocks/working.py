@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from limner import check
 from limner.cluster import Executor, Item, Job, Ledger, Outcome, Progress, Work, worked_through
 from limner.cluster.inputs import appearance
-from limner.files import put, replacing_folder, zarrays
+from limner.files import ome, put, replacing_folder, suffix, zarrays
+from limner.files.parts import StoredImage
 from limner.space import Array, Box, blocks
 
 #: How often a block is tried.
@@ -157,8 +158,10 @@ def work_of(out: Path) -> Path:
     return out.absolute().with_name(f"{out.name}.work")
 
 
-def publish(store: Path, out: Path, *, facts: Facts, **found: int) -> None:
+def publish(store: Path, out: Path, *, facts: Facts, progress: Progress | None = None, **found: int) -> None:
     """Put a store that is done in its place, with what it was made from, and delete what was kept on the way.
+
+    If `out` is to be an OME image, it gets coarser scales first.
 
     Raises:
         InputError: if the disk refuses.
@@ -169,10 +172,21 @@ def publish(store: Path, out: Path, *, facts: Facts, **found: int) -> None:
         half_written.unlink()
     zarr.open_array(store, mode="r+").update_attributes({FACTS: {"facts": dict(facts), **found}})
     try:
+        if suffix(out) == ".ome.zarr":
+            store = _with_scales(store, out, progress=progress or Progress())
         put(store, out)
     except OSError as error:
         raise check.unwritable(out, error) from error
     shutil.rmtree(work_of(out), ignore_errors=True)
+
+
+def _with_scales(store: Path, out: Path, *, progress: Progress) -> Path:
+    """Make an OME image with coarser scales out of a store, and return its folder."""
+
+    def watch(done: int, total: int) -> None:
+        progress.step(out.name, f"coarser scales, part {done} of {total}")
+
+    return ome.adopted(store, work_of(out) / "image", grid=StoredImage.opened(store).grid, watch=watch)
 
 
 def finished(out: Path, *, facts: Facts) -> Facts | None:

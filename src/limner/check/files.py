@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limner.check.errors import InputError, InputWarning
+from limner.check.stores import local
 
 DAMAGED = "the file is probably damaged or cut short: copy or export it again"
 REMEDIES = {
@@ -28,11 +29,12 @@ REMEDIES = {
 
 
 def existing_file(path: Path) -> None:
-    """Refuse a path that is missing, a folder, or an empty file.
+    """Refuse a path that is missing, a folder, an empty file, or elsewhere.
 
     Raises:
-        InputError: naming the path and which of the three it is.
+        InputError: naming the path and which of them it is.
     """
+    local(path)
     if path.is_dir():
         raise InputError(f"'{path}' is a folder; expected a file: name a file inside it")
     if not path.exists():
@@ -42,11 +44,12 @@ def existing_file(path: Path) -> None:
 
 
 def existing_store(path: Path) -> None:
-    """Refuse a path that is missing, or a file or an empty folder where a folder of chunks is meant.
+    """Refuse a path that is missing, a file or an empty folder where a folder of chunks is meant, or elsewhere.
 
     Raises:
-        InputError: naming the path and which of the three it is.
+        InputError: naming the path and which of them it is.
     """
+    local(path)
     if not path.exists():
         raise InputError(f"'{path}' does not exist; expected a folder of chunks: check the path")
     if not path.is_dir() or not any(path.iterdir()):

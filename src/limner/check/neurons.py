@@ -75,8 +75,8 @@ def likely_inverted(middle: float) -> InputWarning:
     """Word affinities most of which say that neighbours are apart, by their median."""
     return InputWarning(
         f"half of the affinities of neighbouring voxels are below {middle:.2f}, though most neighbours belong "
-        "together: if they are boundary probabilities, give 1 minus them, or write the attribute sign = 'repulsive'; "
-        "if that is there, take it away"
+        "together, unless most voxels belong to no object: if they are boundary probabilities, give 1 minus them, or "
+        "write the attribute sign = 'repulsive'; if that is there, take it away"
     )
 
 

@@ -39,6 +39,9 @@ def main() -> None:
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
     try:
+        # Before anything repeats what was given: an address may hold a secret.
+        for word in sys.argv[1:]:
+            check.local(word)
         code = app(standalone_mode=False)
     except check.InputError as error:
         fail(str(error), MISUSED)

@@ -38,7 +38,7 @@ def looked_at(path: Path) -> list[Path]:
     Raises:
         InputError: for a folder that holds no scans, or a table that cannot be used.
     """
-    from limner.files import is_store
+    from limner.files import store_of
     from limner.files.dicom import chosen
     from limner.files.folders import scans_in
 
@@ -48,7 +48,7 @@ def looked_at(path: Path) -> list[Path]:
         cases = read_cohort(path)
         return [file for case in cases for file in (*case.images, case.labels, case.mask) if file]
     scans = scans_in(path) if path.is_dir() else [path]
-    return [series for scan in scans for series in ([scan] if is_store(scan) else chosen(scan))]
+    return [series for scan in scans for series in ([scan] if store_of(scan) else chosen(scan))]
 
 
 def label_maps(paths: Sequence[Path]) -> list[Path]:

@@ -23,11 +23,11 @@ def task(
     size: Annotated[int, typer.Option(min=8, help="Edge of slices that are cut from scans, pixels.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
 ) -> None:
-    """Build a task that methods are compared on: images, labels, and a table of who is in which split."""
+    """Build a task that methods are compared on: images, labels, and a table of who is in which split; or films."""
     from limner.data.tasks import TaskOptions, build_task
 
     options = TaskOptions(pairs, validation, test, size, seed)
-    print(f"table: {build_task(name, out, source=source, options=options)}")
+    print(f"made: {build_task(name, out, source=source, options=options)}")
 
 
 def study(

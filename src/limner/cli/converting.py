@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from limner import check
-from limner.cli.terminal import told
+from limner.cli.terminal import counting, told
 
 if TYPE_CHECKING:
+    from limner.files.sources import Source
     from limner.space import Volume
 
 
@@ -20,10 +21,13 @@ def convert(
     like: Annotated[Path | None, typer.Option(help="Bring it onto the grid of this image.")] = None,
     kind: Annotated[
         Literal["image", "labels", "instances"] | None,
-        typer.Option(
-            help="What the voxels are [default: told by their values; where a file holds ids too, the image]."
-        ),
+        typer.Option(help="What the voxels are; told by their values unless given, and of an image and ids the image."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labels to write beside the image, in .ome.zarr and .webknossos."),
+    ] = None,
+    ome: Annotated[Literal["0.4", "0.5"] | None, typer.Option(help="Version of .ome.zarr; 0.5 unless given.")] = None,
     align_sections: Annotated[
         bool, typer.Option("--align-sections", help="Lay the sections of a stack upon one another, by whole voxels.")
     ] = False,
@@ -32,6 +36,9 @@ def convert(
     ] = 50,
 ) -> None:
     """Write a volume in another format, voxels and geometry as they are, or on the grid of another image.
+
+    .ome.zarr, .precomputed (neuroglancer) and .webknossos get coarser scales too. From .zarr, .n5 and HDF5 to these and
+    to .zarr, volumes larger than memory are written part by part.
 
     Onto another grid, images are interpolated linearly and labels taken from the nearest voxel; onto a coarser one,
     images are averaged and the most frequent label taken. What the new format cannot keep is said. --align-sections
@@ -43,11 +50,12 @@ def convert(
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise check.unwritable(target, error) from error
-    with told():
+    volume: Volume | Source
+    with counting("converting") as watch, told():
         if align_sections:
             volume = _aligned(source, target, drift=drift)
         else:
-            volume = converted(source, target, like=like, kind=kind)
+            volume = converted(source, target, like=like, kind=kind, labels=labels, version=ome, watch=watch)
     what = "an image" if volume.kind == "image" else volume.kind
     print(f"{target}: {what}, {volume.grid}")
 

@@ -26,7 +26,9 @@ def evaluate(
     each: Annotated[bool, typer.Option("--each", help="Score each label: left and right apart.")] = False,
     instances: Annotated[
         bool | None,
-        typer.Option("--instances/--structures", help="What ids mean; by default instances in .hdf, .tif and .zarr."),
+        typer.Option(
+            "--instances/--structures", help="What ids mean; by default instances in .hdf, .tif, .zarr and .n5."
+        ),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(metavar="NM", help="Of instances: ignore what is this close to a border in its section.")

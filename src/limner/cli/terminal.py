@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from limner import check
 
 SOME_FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+#: Parts from which their writing is shown.
+SEVERAL = 8
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -30,6 +32,29 @@ def progress(total: int, title: str) -> Iterator[Any]:
     with Progress(*columns, words, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield lambda words: bar.update(task, description=words), lambda: bar.advance(task)
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Any]:
+    """Show a progress bar on stderr once there are several parts; yield what is told how many are done, and of many."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+
+    def watch(done: int, total: int) -> None:
+        if total < SEVERAL:
+            return
+        bar.start()
+        task = bar.task_ids[0] if bar.task_ids else bar.add_task("")
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield watch
+    finally:
+        if bar.task_ids:
+            bar.stop()
 
 
 @contextmanager

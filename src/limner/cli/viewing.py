@@ -31,14 +31,16 @@ def view(
     ] = None,
     instances: Annotated[
         bool | None,
-        typer.Option("--instances/--structures", help="What ids mean; by default instances in .hdf, .tif and .zarr."),
+        typer.Option(
+            "--instances/--structures", help="What ids mean; by default instances in .hdf, .tif, .zarr and .n5."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
 ) -> None:
     """Look at a volume, its labels, affinities and errors in a browser, by neuroglancer, without the network.
 
-    Large Zarr and HDF5 volumes are read as they are looked at. The address works on this machine, until Ctrl-C.
+    Large Zarr, N5 and HDF5 volumes are read as they are looked at. The address works on this machine, until Ctrl-C.
     """
     from limner.view import layers_of, library, viewer
 

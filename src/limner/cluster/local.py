@@ -18,7 +18,13 @@ from limner.cluster.ledger import Item, Outcome
 from limner.cluster.work import Job, Progress, done, limit_threads
 
 #: Where libraries look for how many threads to use when they are loaded: some cannot be told later.
-LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+LIBRARIES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ZARR_THREADING__MAX_WORKERS",  # which compress
+)
 #: How often an item is given to a worker before it is held to be what kills them.
 ATTEMPTS = 2
 #: How often it is looked how much memory processes take, s.

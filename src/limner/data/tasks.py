@@ -14,8 +14,9 @@ from limner import check
 from limner.data.challenges import hemisphere_sections, liver_sections
 from limner.data.sections import Section, crop_sections, tumour_sections
 from limner.data.synthetic import FIRST, Digits, Scenery, folds, pictures
-from limner.files import replacing
-from limner.space import Array
+from limner.data.video import Motion, film
+from limner.files import replacing, save_volume
+from limner.space import Array, Grid, Volume
 
 TABLE, STRUCTURES, IMAGES, LABELS, MASKS = "table.csv", "labels.tsv", "images.npy", "labels.npy", "masks.npy"
 #: Digits among clutter; the names are those of the paper's tables.
@@ -26,6 +27,10 @@ SCENERIES = {
     "digits-two": Scenery(48, 8, kinds=((0, 1, 2, 3, 4), (5, 6, 7, 8, 9))),
     "digits-smoke": Scenery(32, 4),
 }
+#: Films of moving digits.
+VIDEO = "digits-video"
+#: Frames of the films to train, validate and test on.
+FRAMES = {"train": 128, "validation": 32, "test": 32}
 SECTIONS = {
     "slices": ("tumour", tumour_sections),
     "hemispheres": ("tumour", hemisphere_sections),
@@ -33,7 +38,7 @@ SECTIONS = {
     "hippocampus": ("hippocampus", crop_sections),
 }
 #: What `limner task` builds.
-TASKS = (*SCENERIES, *SECTIONS)
+TASKS = (*SCENERIES, VIDEO, *SECTIONS)
 #: Digits that are neither for training nor for testing; those for testing, where there are so many.
 VALIDATION, TEST = 500, 10_000
 
@@ -60,10 +65,12 @@ class TaskOptions:
 def build_task(name: str, out: Path, *, source: Path | None = None, options: TaskOptions | None = None) -> Path:
     """Write a task's images and labels, `table.csv` and `labels.tsv` into a new folder; return the table.
 
+    Of "digits-video": a film and the ids of its objects for each split; what is returned is the film to train on.
+
     Args:
         name: one of TASKS.
         out: the folder.
-        source: the collection of digits (.npz with x and y), or the folder of scans; digits-smoke needs none.
+        source: the collection of digits (.npz with x and y), or the folder of scans; digits-smoke and -video need none.
         options: how large it is.
 
     Raises:
@@ -76,6 +83,8 @@ def build_task(name: str, out: Path, *, source: Path | None = None, options: Tas
     if name in SCENERIES:
         targets = ["digit"] if len(SCENERIES[name].kinds) == 1 else ["low", "high"]
         return _write(out, list(_digits(name, source, options=options)), targets=targets)
+    if name == VIDEO:
+        return _films(out, source, seed=options.seed)
     check.source_given(name, source)
     target, sections = SECTIONS[name]
     found = list(sections(Path(str(source)), size=options.size, seed=options.seed))
@@ -84,15 +93,32 @@ def build_task(name: str, out: Path, *, source: Path | None = None, options: Tas
 
 def _digits(name: str, source: Path | None, *, options: TaskOptions) -> Iterable[Section]:
     """Yield the images of all splits of a digits task."""
-    images, values = _small_digits() if name == "digits-smoke" else _collection(name, source)
-    few = len(images) < 10 * TEST // 2
-    parts = folds(
-        images, values, validation=len(images) // 10 if few else VALIDATION, test=len(images) // 5 if few else TEST
-    )
+    parts = _folds(None if name == "digits-smoke" else name, source)
     counts = options.pairs, options.validation, options.test
     rngs = np.random.default_rng(options.seed).spawn(len(counts))
-    for split, part, count, rng in zip(("train", "validation", "test"), parts, counts, rngs, strict=True):
+    for split, part, count, rng in zip(FRAMES, parts, counts, rngs, strict=True):
         yield from _pairs(part, SCENERIES[name], split=split, count=count, rng=rng)
+
+
+def _films(out: Path, source: Path | None, *, seed: int) -> Path:
+    """Write a film and its ids for each split, a voxel being one mm and one frame; return the one to train on."""
+    out.mkdir(parents=True, exist_ok=True)
+    rngs = np.random.default_rng(seed).spawn(len(FRAMES))
+    for (split, frames), part, rng in zip(FRAMES.items(), _folds(VIDEO if source else None, source), rngs, strict=True):
+        image, ids = film(part, Motion(), frames=frames, rng=rng)
+        grid = Grid(image.shape, np.eye(4))
+        save_volume(Volume(ids, grid, "instances"), out / f"{split}_ids.tif")
+        save_volume(Volume(image, grid, "image"), out / f"{split}.tif")
+    return out / "train.tif"
+
+
+def _folds(name: str | None, source: Path | None) -> tuple[Digits, Digits, Digits]:
+    """Return the digits of all splits: of a task's source, or scikit-learn's without a name."""
+    images, values = _collection(name, source) if name else _small_digits()
+    few = len(images) < 10 * TEST // 2
+    return folds(
+        images, values, validation=len(images) // 10 if few else VALIDATION, test=len(images) // 5 if few else TEST
+    )
 
 
 def _pairs(digits: Digits, scenery: Scenery, *, split: str, count: int, rng: np.random.Generator) -> Iterable[Section]:

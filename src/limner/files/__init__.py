@@ -15,7 +15,23 @@ from typing import Any, Protocol
 import numpy as np
 
 from limner import check
-from limner.files import arrays, dicom, hdf5, metaimage, mgh, nifti, nrrd, pictures, storing, tiff, zarrays
+from limner.files import (
+    arrays,
+    dicom,
+    hdf5,
+    metaimage,
+    mgh,
+    n5,
+    nifti,
+    nrrd,
+    ome,
+    pictures,
+    precomputed,
+    storing,
+    tiff,
+    webknossos,
+    zarrays,
+)
 from limner.space import Array, Grid, Kind, Volume
 
 __all__ = [
@@ -32,6 +48,7 @@ __all__ = [
     "result_suffix",
     "save_volume",
     "stem",
+    "store_of",
     "stored_volume",
     "suffix",
 ]
@@ -44,11 +61,15 @@ class Reader(Protocol):
         """Return data in `dtype` (None: as stored), affine if there is one, and header."""
 
 
-class Format(Reader, Protocol):
-    """What each format's module has."""
+class Writer(Protocol):
+    """What the module of a format that is written has."""
 
     def write(self, volume: Volume, path: Path) -> None:
         """Write a volume whose data have the type they are to be stored in."""
+
+
+class Format(Reader, Writer, Protocol):
+    """What the module of a format has that is both."""
 
 
 #: What is written; which types of numbers each stores is in `storing`.
@@ -64,6 +85,7 @@ FORMATS: dict[str, Format] = {
     ".hdf": hdf5,
     ".h5": hdf5,
     ".hdf5": hdf5,
+    ".ome.zarr": ome,  # before .zarr, with which it ends
     ".zarr": zarrays,
     ".tiff": tiff,
     ".tif": tiff,
@@ -76,15 +98,20 @@ READ_ONLY: dict[str, Reader] = {
     ".dcm": dicom,
     ".jpg": pictures,
     ".jpeg": pictures,
+    ".n5": n5,
 }
+#: What is written, and read by others.
+WRITE_ONLY: dict[str, Writer] = {".precomputed": precomputed, ".webknossos": webknossos}
+WRITERS: dict[str, Writer] = {**FORMATS, **WRITE_ONLY}
 READERS: dict[str, Reader] = {**FORMATS, **READ_ONLY}
 #: What reads the ids of formats whose files may hold an image and ids of the same place.
-IDS = {".hdf": hdf5.read_ids, ".h5": hdf5.read_ids, ".hdf5": hdf5.read_ids, ".zarr": zarrays.read_ids}
+IDS = dict.fromkeys((".hdf", ".h5", ".hdf5"), hdf5.read_ids)
+IDS |= {".ome.zarr": zarrays.read_ids, ".zarr": zarrays.read_ids, ".n5": n5.read_ids}
 SUFFIXES = tuple(READERS)
 #: Suffixes of files that seldom say where they lie, and of which there may be some in a folder of scans.
 PICTURES = tuple(ending for ending, known in READERS.items() if known in (pictures, tiff))
 #: Suffixes of formats that keep a volume in a folder.
-STORES = (".zarr",)
+STORES = (".ome.zarr", ".zarr", ".n5", *WRITE_ONLY)
 #: Of results whose scan has another.
 FALLBACK = ".nii.gz"
 
@@ -92,11 +119,14 @@ FALLBACK = ".nii.gz"
 def suffix(path: str | Path) -> str:
     """Return the suffix, in lower case, by which a file's format is known; of a folder or a series in one, ".dcm".
 
+    That of an array or group inside a store is the store's.
+
     Raises:
-        InputError: if it is none of `SUFFIXES`.
+        InputError: if it is none of `SUFFIXES`, nor of a format that is only written.
     """
-    name = Path(path).name.lower()
-    for known in SUFFIXES:
+    store = store_of(path)
+    name = Path(store or path).name.lower()
+    for known in (*SUFFIXES, *WRITE_ONLY):
         if name.endswith(known):
             return known
     if dicom.is_series(Path(path)):
@@ -122,6 +152,13 @@ def is_volume(path: str | Path) -> bool:
 def is_store(path: str | Path) -> bool:
     """Tell whether a folder is meant that is a volume, not one of volumes."""
     return Path(path).name.lower().endswith(STORES)
+
+
+def store_of(path: str | Path) -> Path | None:
+    """Return the store that a path names or leads into; None of one that leads elsewhere, or to a file there."""
+    if is_store(path):
+        return Path(path)
+    return next((store for store in Path(path).parents if is_store(store)), None) if Path(path).is_dir() else None
 
 
 def stem(path: str | Path) -> str:
@@ -174,6 +211,8 @@ def _opened(path: Path, dtype: type | None, *, kind: Kind) -> Volume:
     """Read a volume as an image, in `dtype` (None: as stored), and warn of what is tolerated."""
     existing(path)
     ending = suffix(path)
+    if ending in WRITE_ONLY:
+        raise check.only_written(path, SUFFIXES)
     read = READERS[ending].read
     if kind != "image":
         read = IDS.get(ending, read)
@@ -201,7 +240,7 @@ def existing(path: Path) -> None:
     Raises:
         InputError: saying what is there.
     """
-    if is_store(path):
+    if store_of(path):
         check.existing_store(path)
     elif not dicom.is_series(path):
         check.existing_file(path)
@@ -226,13 +265,14 @@ def save_volume(volume: Volume, path: str | Path, *, as_stored: bool = False) ->
             written.
     """
     path = Path(path)
+    check.local(path)
     ending = suffix(path)
     if as_stored:
         data = storing.kept(volume.data, ending, path=path)
     else:
         data = storing.stored(volume.data, ending, kind=volume.kind, path=path)
     with (replacing_folder if is_store(path) else replacing)(path) as temporary:
-        FORMATS[ending].write(replace(volume, data=data), temporary)
+        WRITERS[ending].write(replace(volume, data=data), temporary)
 
 
 @contextmanager

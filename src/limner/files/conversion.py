@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,57 @@ import nibabel
 import numpy as np
 
 from limner import check
-from limner.files import itk, nifti, save_volume, stored_volume, suffix
-from limner.space import Array, Kind, Volume, averaged
+from limner.files import (
+    itk,
+    nifti,
+    ome,
+    precomputed,
+    replacing_folder,
+    save_volume,
+    stem,
+    store_of,
+    stored_volume,
+    storing,
+    suffix,
+    webknossos,
+    zarrays,
+)
+from limner.files.kinds import kind_of
+from limner.files.multiscales import Version
+from limner.files.pyramids import Watch, unwatched
+from limner.files.sources import Source
+from limner.files.unread import HANDLES, UnreadVolume
+from limner.space import Array, Grid, Kind, Volume, averaged
 
-#: A file of whole numbers with at most this many different values is taken for a label map.
-MOST_LABELS = 400
-#: A greater id needs more than the 32 bits of a label.
-GREATEST = np.iinfo(np.int32).max
 #: Distance in mm from which qform and sform are two.
 DIFFERENT = 1e-2
 #: Formats whose headers can be told in one another's, by what they have in common.
 FAMILIES = ((".nii.gz", ".nii"), (".mgz", ".mgh"), (".nrrd", ".nhdr", ".mha", ".mhd"))
+#: What writes formats part by part.
+STREAMS: dict[str, Callable[..., None]] = {
+    ".ome.zarr": ome.stream,
+    ".zarr": zarrays.stream,
+    ".precomputed": precomputed.stream,
+    ".webknossos": webknossos.stream,
+}
+#: Formats in which labels stand beside their image.
+WITH_LABELS = (".ome.zarr", ".webknossos")
 
 
-def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind | None = None) -> Volume:
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    like: Path | None = None,
+    kind: Kind | None = None,
+    labels: Path | None = None,
+    version: Version | None = None,
+    watch: Watch = unwatched,
+) -> Volume | Source:
     """Write a volume in another format, by suffix, with the voxels in the type that they are stored in.
 
-    Warns about all that the new file does not keep.
+    From a store, or HDF5, to a store it goes part by part, and may be larger than memory. Warns about all that the new
+    file does not keep.
 
     Args:
         source: a file, or the folder of a DICOM series.
@@ -37,6 +71,9 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
             or where the grid is coarser by the mean, and by the most frequent.
         kind: what the volume is; told by the values unless given. Of a file of an image and ids, it is the image
             unless given.
+        labels: a file of labels or instances that are written beside the image, where the format has a place for both.
+        version: of OME-Zarr; 0.5 unless given.
+        watch: told how many parts are written, and of how many, where it goes part by part.
 
     Returns:
         What was written.
@@ -45,18 +82,75 @@ def convert(source: Path, target: Path, *, like: Path | None = None, kind: Kind 
         InputError: for a source that cannot be read, a target that cannot be written or cannot hold the voxels, grids
             that do not meet.
     """
+    for path in (source, target):
+        check.local(path)
     check.another_file(source, target)
+    for path in filter(None, (source, labels)):
+        check.outside(target, path, store=store_of(path) is not None)
+    ending = suffix(target)
+    if version and ending != ".ome.zarr":
+        raise check.only_ome(target)
+    if labels:
+        check.labels_beside(target, fits=ending in WITH_LABELS, known=WITH_LABELS)
+    if ending not in STREAMS:
+        volume = _read(source, target, like=like, kind=kind)
+        save_volume(volume, target, as_stored=True)
+        return volume
+    what = _voxels(source, target, like=like, kind="image" if labels else kind, watch=watch)
+    more: dict[str, Any] = {"name": stem(target)} if ending in WITH_LABELS else {}
+    more |= {"version": version} if version else {}
+    if labels:
+        ids: Kind = "labels" if kind == "labels" else "instances"
+        more["labels"] = _voxels(labels, target, like=like, kind=ids)
+        _meet(more["labels"].grid, what.grid, names=(labels, source))
+    with replacing_folder(target) as temporary:
+        STREAMS[ending](what, temporary, watch=watch, **more)
+    return what
+
+
+def _voxels(source: Path, target: Path, *, like: Path | None, kind: Kind | None, watch: Watch = unwatched) -> Source:
+    """Return what is to be written: on disk where that can be read part by part, and in memory otherwise."""
+    if like is None and suffix(source) in HANDLES:
+        volume = UnreadVolume.opened(source, kind=kind or "image")
+        if not volume.in_memory:
+            return _unread(volume, target, kind=kind or kind_of(volume, watch=watch))
+    found = _read(source, target, like=like, kind=kind)
+    return Source.of(replace(found, data=storing.kept(found.data, suffix(target), path=target)))
+
+
+def _unread(volume: UnreadVolume, target: Path, *, kind: Kind) -> Source:
+    """Return a volume on disk as what is to be written; ids are looked at when they are read."""
+    dtype = storing.streamed(volume.array.dtype, suffix(target), kind=kind, path=target)
+    if kind == "image":
+        return Source(volume.grid, kind, dtype, volume.read)
+    return Source(volume.grid, kind, dtype, lambda slices: _whole(volume.read(slices), kind=kind, path=volume.path))
+
+
+def _meet(labels: Grid, image: Grid, *, names: tuple[Path, Path]) -> None:
+    """Refuse labels whose voxels do not coincide with those of their image.
+
+    Raises:
+        InputError: with how they lie.
+    """
+    case, called = names[1].name, (f"labels '{names[0].name}'", "image")
+    there, here = labels.thick(), image.thick()
+    axes = np.linalg.solve(here.affine[:-1, :-1], there.affine[:-1, :-1])
+    check.same_axes(np.asarray(axes, np.float64), case=case, names=called)
+    check.same_lattice(here.indices(there.affine[:-1, -1]), case=case, names=called)
+
+
+def _read(source: Path, target: Path, *, like: Path | None, kind: Kind | None) -> Volume:
+    """Return a volume that is to be written, on the grid of another if need be, after a warning of what is lost."""
     volume = stored_volume(source, kind=kind or "image")
     header, kind = volume.header, kind or kind_of(volume)
     if kind != "image":
         volume = replace(volume, data=_whole(volume.data, kind=kind, path=source), kind=kind)
     if like is not None:
         volume = _brought(volume, stored_volume(like), names=(source, like))
-    save_volume(volume, target, as_stored=True)
     family = next((known for known in FAMILIES if suffix(source) in known), ())
     lost = [] if suffix(target) in family and like is None else list(_beyond_geometry(header))
     if lost:
-        warnings.warn(check.fields_lost(target, lost), stacklevel=2)
+        warnings.warn(check.fields_lost(target, lost), stacklevel=3)
     return volume
 
 
@@ -91,25 +185,3 @@ def _beyond_geometry(header: Any) -> Iterator[str]:
             yield "qform, which is not its sform"
         yield from (name for name in ("descrip", "intent_name", "aux_file") if header[name].item())
         yield from (f"extension {extension.get_code()}" for extension in header.extensions)
-
-
-def kind_of(volume: Volume) -> Kind:
-    """Tell by its values, as they are stored, what a volume is: ids too wide or too many for labels are instances."""
-    if looks_like_labels(volume):
-        return "labels" if volume.data.max() <= GREATEST else "instances"
-    return "instances" if volume.data.dtype == np.uint64 and _in_pieces(volume.data) else "image"
-
-
-def looks_like_labels(volume: Volume) -> bool:
-    """Tell whether a volume looks like a label map: few values, whole and not negative, most next to their like."""
-    if volume.data.dtype.kind == "f" and not np.isfinite(volume.data).all():
-        return False
-    values = np.unique(volume.data)
-    return len(values) <= MOST_LABELS and not (values % 1).any() and bool(values[0] >= 0) and _in_pieces(volume.data)
-
-
-def _in_pieces(data: Array) -> bool:
-    """Tell whether most voxels that are not 0 are next to their like."""
-    inside = data[1:][data[1:] > 0]
-    before = data[:-1][data[1:] > 0]
-    return bool(inside.size) and float((inside == before).mean()) > 0.5

@@ -7,22 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from limner import check
-from limner.files import PICTURES, SUFFIXES, bids, dicom, is_store, is_volume
+from limner.files import PICTURES, SUFFIXES, bids, dicom, is_volume, store_of
 
 
 def scans_in(folder: Path) -> list[Path]:
     """Return the scans in a folder, sorted.
 
-    A Zarr store is a scan itself. A BIDS dataset has those that `bids.scans` finds; another folder the volumes directly
-    inside it; failing that, it is a DICOM series itself, or the series are in folders below; failing that, it has
-    pictures. Hidden files are no scans: a process that was killed may have left a half-written one.
+    A Zarr or N5 store is a scan itself. A BIDS dataset has those that `bids.scans` finds; another folder the volumes
+    directly inside it; failing that, it is a DICOM series itself, or the series are in folders below; failing that, it
+    has pictures. Hidden files are no scans: a process that was killed may have left a half-written one.
 
     Raises:
         InputError: for a folder that holds none, or is none.
     """
+    check.local(folder)
     if not folder.is_dir():
         raise check.no_scans(folder, SUFFIXES)
-    if is_store(folder):
+    if store_of(folder):
         return [folder]
     if bids.is_dataset(folder):
         return bids.scans(folder)

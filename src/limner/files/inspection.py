@@ -12,7 +12,7 @@ import numpy as np
 
 from limner import check
 from limner.files import open_volume, stored_volume, storing, suffix
-from limner.files.conversion import kind_of
+from limner.files.kinds import kind_of
 from limner.files.oddities import image_oddities, label_oddities
 from limner.space import LabelTable, Volume
 

@@ -22,12 +22,22 @@ UNITS = {"m": 1e9, "meter": 1e9, "mm": 1e6, "millimeter": 1e6, "um": 1e3, "µm":
 UNITS |= {"micron": 1e3, "nm": 1.0, "nanometer": 1.0, "angstrom": 0.1}
 
 
-def placed(resolution: Sequence[float], offset: Sequence[float] | None = None) -> NDArray[np.float64]:
-    """Return the affine (D+1, D+1) in mm of voxels of `resolution`, the first centred at `offset`; both (D,) in nm."""
+def placed(
+    resolution: Sequence[float], offset: Sequence[float] | None = None, *, axes: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Return the affine (D+1, D+1) in mm of voxels of `resolution`, the first centred at `offset`; both (D,) in nm.
+
+    Args:
+        resolution: of each axis, as stored.
+        offset: likewise; none unless given.
+        axes: (D,) which axis of the world each follows; the last the first, and so on, unless given.
+    """
     D = len(resolution)
-    affine = np.eye(D + 1)
-    affine[:-1, :-1] = np.diag(np.asarray(resolution, np.float64) / PER_MM)[::-1]
-    affine[:-1, -1] = (np.zeros(D) if offset is None else np.asarray(offset, np.float64) / PER_MM)[::-1]
+    rows = list(range(D))[::-1] if axes is None else list(axes)
+    affine = np.zeros((D + 1, D + 1))
+    affine[-1, -1] = 1
+    affine[rows, range(D)] = np.asarray(resolution, np.float64) / PER_MM
+    affine[rows, -1] = 0 if offset is None else np.asarray(offset, np.float64) / PER_MM
     return affine
 
 

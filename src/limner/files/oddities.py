@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from limner.files.conversion import looks_like_labels
+from limner.files.kinds import looks_like_labels
 from limner.space import Array, Grid, LabelTable, Volume
 
 #: Squared difference of neighbours over that of voxels two apart: 0.25 in what is perfectly smooth, 1 in noise. Scans

@@ -26,13 +26,16 @@ TYPES: dict[str, tuple[str, ...]] = {
     ".hdf": ALL,
     ".h5": ALL,
     ".hdf5": ALL,
+    ".ome.zarr": ALL,
     ".zarr": ALL,
     ".tiff": ALL,
     ".tif": ALL,
     ".png": ("u1", "u2"),
+    ".precomputed": ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "u8"),
+    ".webknossos": ALL,
 }
 #: Formats of microscopes, whose grey values up to 255 take a byte.
-MICROSCOPES = (".hdf", ".h5", ".hdf5", ".zarr", ".tiff", ".tif")
+MICROSCOPES = (".hdf", ".h5", ".hdf5", ".ome.zarr", ".zarr", ".n5", ".tiff", ".tif", ".precomputed", ".webknossos")
 #: Of whole numbers, and of real ones, as results are written.
 USUAL = {"labels": ("u1", "i2", "i4"), "instances": ("u1", "i2", "i4", "u8"), "image": ("f4",)}
 
@@ -82,6 +85,26 @@ def kept(data: Array, ending: str, *, path: Path) -> Array:
     if found is None:
         raise check.not_stored(path, data.dtype, known=_names(known))
     return data.astype(found, copy=False)
+
+
+def streamed(dtype: np.dtype[Any], ending: str, *, kind: Kind, path: Path) -> np.dtype[Any]:
+    """Return the type for voxels of which not all have been seen: their own, or if the format has no such, a wider one.
+
+    Labels may take int32 and instances uint64, since more than they hold is refused where they are read.
+
+    Raises:
+        InputError: if the format has neither.
+    """
+    known = _known(ending, path)
+    own = "u1" if dtype.kind == "b" else dtype.newbyteorder("=").str[1:]
+    ids = {"labels": "i4", "instances": "u8"}
+    wider = [each for each in known if np.can_cast(dtype, each)]
+    if kind in ids and (dtype.kind == "f" or not wider):
+        own = ids[kind]
+    found = own if own in known else next(iter(wider), None)
+    if found is None:
+        raise check.not_stored(path, dtype, known=_names(known))
+    return np.dtype(found)
 
 
 def _known(ending: str, path: Path) -> tuple[str, ...]:

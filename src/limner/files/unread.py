@@ -1,4 +1,4 @@
-"""Volumes whose voxels stay on disk until a part of them is asked for, where the format lets them: Zarr and HDF5.
+"""Volumes whose voxels stay on disk until a part of them is asked for, where the format lets them: Zarr, N5 and HDF5.
 
 Of other formats all is read when they are opened.
 """
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from limner import check
-from limner.files import existing, hdf5, open_volume, stored_volume, suffix, zarrays
+from limner.files import existing, hdf5, n5, open_volume, stored_volume, suffix, zarrays
 from limner.files.nanometres import affine_of
 from limner.space import Array, Grid, Kind
 
-HANDLES: dict[str, Any] = {".zarr": zarrays.handle} | dict.fromkeys((".hdf", ".h5", ".hdf5"), hdf5.handle)
+HANDLES: dict[str, Any] = {".ome.zarr": zarrays.handle, ".zarr": zarrays.handle, ".n5": n5.handle}
+HANDLES |= dict.fromkeys((".hdf", ".h5", ".hdf5"), hdf5.handle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,10 @@ class UnreadVolume:
         if known:
             array, told = known(path, hdf5.RAW if kind == "image" else hdf5.LABELS)
             if array.ndim == 3 and (kind == "image" or array.dtype.kind in "bui"):
+                check.three_dimensional(array.shape, path)
                 return cls(path, array, Grid(array.shape, _affine(told, path)), kind)
         volume = stored_volume(path) if kind == "image" else open_volume(path, kind=kind)
-        grid = thick(volume.grid)
+        grid = volume.grid.thick()
         return cls(path, volume.data.reshape(grid.shape), grid, kind)
 
     @property
@@ -67,15 +69,6 @@ class UnreadVolume:
             InputError: if a chunk cannot be decoded.
         """
         return zarrays.region(self.array, slices, path=self.path)
-
-
-def thick(grid: Grid) -> Grid:
-    """Return the grid in 3-D, a 2-D one as a single slice that is as thick as its smallest voxel is wide."""
-    if grid.dimensions == 3:
-        return grid
-    affine = np.diag([0, 0, grid.voxel_sizes.min(), 1])
-    affine[np.ix_([0, 1, 3], [0, 1, 3])] = grid.affine
-    return Grid((*grid.shape, 1), affine)
 
 
 def _affine(told: dict[str, Any], path: Path) -> Array:

@@ -5,19 +5,27 @@ A group is read if it is an OME image (its finest scale), or holds one volume, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from limner import check
+from limner.files import multiscales
 from limner.files.hdf5 import LABELS, RAW
 from limner.files.nanometres import affine_of, attributes
-from limner.space import Array, Volume
+from limner.files.pyramids import Watch, fill, levels, unwatched
+from limner.files.sources import Source
+from limner.space import Array, Box, Volume
 
 #: Voxels along an axis of a chunk: 64 x 64 x 64 ids are 2 MB.
 CHUNK = 64
+#: What compresses chunks of version 2, so that readers in other languages know it, as they have from the beginning.
+BLOSC = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}
+#: Of what is written at a time.
+PART = 256
 
 
 def read(path: Path, dtype: type | None) -> tuple[Array, Array | None, None]:
@@ -96,7 +104,41 @@ def write(volume: Volume, path: Path, *, version: Literal[2, 3] = 3) -> None:
     Raises:
         OSError: if the disk refuses.
     """
-    create(path, volume.data, told=attributes(volume.grid), version=version)
+    stream(Source.of(volume), path, version=version)
+
+
+def stream(source: Source, path: Path, *, version: Literal[2, 3] = 3, watch: Watch = unwatched) -> None:
+    """Write voxels as one array, part by part.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    told = attributes(source.grid)
+    array = allocate(path, source.grid.shape, dtype=source.dtype, told=told, version=version)
+    whole = Box.whole(source.grid.shape)
+    parts = tuple(PART if source.grid.dimensions == 3 else extent for extent in whole.shape)
+    fill(source, [ArrayTarget(array, parts)], pyramid=levels(whole, told["resolution"])[:1], watch=watch)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayTarget:
+    """A level of a pyramid in an array.
+
+    Args:
+        array: opened for writing.
+        block: voxels along each axis of what is written at a time: whole files.
+    """
+
+    array: Any
+    block: tuple[int, ...]
+
+    def write(self, box: Box, data: Array) -> None:
+        """Write a part."""
+        self.array[box.slices] = data
+
+    def read(self, box: Box) -> Array:
+        """Return a part that was written."""
+        return np.asarray(self.array[box.slices])
 
 
 def create(path: Path, data: Array, *, told: Mapping[str, Any], version: Literal[2, 3] = 3) -> None:
@@ -131,21 +173,37 @@ def allocate(
     Raises:
         OSError: if the disk refuses.
     """
-    import zarr
-
     # A chunk of affinities is of one channel.
     spans = [1 if len(shape) - axis > 3 else span for axis, span in enumerate(shards or shape)]
-    return zarr.create_array(
-        path,
-        shape=shape,
-        # By name, because of the two that C has for 64 bits zarr knows one.
-        dtype=np.dtype(np.dtype(dtype).str),
-        # Shards hold whole chunks.
-        chunks=tuple(_chunk(span) if shards else min(span, CHUNK) for span in spans),
-        shards=shards,
-        zarr_format=version,
-        attributes={**told, "units": "nm", "axis_names": list("czyx"[-len(shape) :])},
-    )
+    # Shards hold whole chunks.
+    chunks = tuple(_chunk(span) if shards else min(span, CHUNK) for span in spans)
+    names = list("czyx"[-len(shape) :])
+    attributes = {**told, "units": "nm", "axis_names": names}
+    layout = {"chunks": chunks, "shards": shards, "zarr_format": version, "attributes": attributes}
+    return new(path, shape, dtype=dtype, axes=names, **layout)
+
+
+def new(path: Path, shape: tuple[int, ...], *, dtype: Any, axes: Sequence[str], **layout: Any) -> Any:
+    """Make an array without data, and return it.
+
+    Args:
+        path: of a folder that is new or empty.
+        shape: of the array.
+        dtype: of its numbers.
+        axes: what each is called.
+        layout: what else zarr is told: chunks, shards, format, attributes.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    import zarr
+
+    if layout.get("zarr_format") == 2:
+        layout |= {"compressors": BLOSC, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    else:
+        layout |= {"dimension_names": list(axes)}
+    # By name, because of the two types that C has for 64 bits zarr knows one.
+    return zarr.create_array(path, shape=shape, dtype=np.dtype(np.dtype(dtype).str), **layout)
 
 
 def _chunk(span: int) -> int:
@@ -157,24 +215,11 @@ def _member(group: Any, path: Path, *, name: str) -> tuple[Any, dict[str, Any]]:
     """Return the array of a group that is meant, and what is said of its voxels."""
     import zarr
 
-    scales = group.attrs.get("ome", group.attrs).get("multiscales")
-    if scales:
-        finest = scales[0]["datasets"][0]
-        return group[finest["path"]], _ome(scales[0]["axes"], finest["coordinateTransformations"])
+    image = multiscales.finest(group, path, ids=name == LABELS)
+    if image:
+        return image
     arrays = {key: item for key, item in group.members(max_depth=None) if isinstance(item, zarr.Array)}
     if name not in arrays and len(arrays) != 1:
         raise check.ambiguous_arrays(path, sorted(arrays), key=name)
     array = arrays[name] if name in arrays else next(iter(arrays.values()))
     return array, dict(array.attrs)
-
-
-def _ome(axes: list[dict[str, Any]], transforms: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the voxel sizes and offset of an OME image, in its own units, as attributes of ours."""
-    stated = {each["type"]: each[each["type"]] for each in transforms if each["type"] in ("scale", "translation")}
-    spatial = [index for index, axis in enumerate(axes) if axis.get("type", "space") == "space"]
-    units = [axes[index].get("unit") for index in spatial]
-    if "scale" not in stated or None in units:
-        return {}
-    told = {"resolution": [stated["scale"][index] for index in spatial], "units": units}
-    offset = stated.get("translation")
-    return told | ({"offset": [offset[index] for index in spatial]} if offset else {})

@@ -14,7 +14,7 @@ from limner import check
 from limner.blocks import Crew
 from limner.cluster import Executor, Outcome, Processes, Progress, Serial
 from limner.data.volumes import whole
-from limner.files import is_store, is_volume, result_suffix, save_volume
+from limner.files import is_store, is_volume, result_suffix, save_volume, suffix
 from limner.files.affinities import SUFFIXES, save_affinities
 from limner.files.names import case_names
 from limner.files.parts import SUFFIXES as PARTS
@@ -60,7 +60,7 @@ def segment_volumes(
             into memory and whose format does not go block by block.
     """
     method = affinity_method(load_model(model), mirrored=mirrored)
-    alone = is_volume(out) and (is_store(out) or not out.is_dir())
+    alone = is_store(out) or (is_volume(out) and not out.is_dir())
     if alone:
         check.one_file(list(paths), out)
     progress = progress or Progress()
@@ -95,7 +95,7 @@ def _segment_at_once(
 
 def _too_large(method: Affinity, path: Path, *, memory: float | None) -> bool:
     """Tell whether a volume cannot be segmented at once, before it is read; nothing of one that is read as a whole."""
-    if not path.name.lower().endswith(PARTS):
+    if suffix(path) not in PARTS:
         return False
     shape = stored_shape(path)
     check.solid_or_flat(shape, method.task.dimensions)

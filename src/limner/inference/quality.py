@@ -42,6 +42,8 @@ RANGES = {
     ),
     "smallest_scale": Range((0.7, np.inf), (0.55, np.inf), "the scan is far smaller than the prior along one axis"),
     "largest_scale": Range((0, 1.4), (0, 1.8), "", "the scan is far larger than the prior along one axis"),
+    # Not from those scans either: heads lie up to some 30 degrees aslant; beyond, it is the header that is wrong.
+    "turned_degrees": Range((0, 45), (0, 90), "", "the scan lies far from how its header says, as if axes were wrong"),
     "sides_nats": Range((-0.008, np.inf), (-0.1, np.inf), "left and right may be swapped"),
     "smallest_jacobian": Range((0.3, np.inf), (0.15, np.inf), "the prior was shrunk beyond what people differ by"),
     "largest_jacobian": Range((0, 4.0), (0, 6.0), "", "the prior was stretched beyond what people differ by"),
@@ -60,6 +62,7 @@ class Quality:
         filled: volume of what the prior shows inside the mask, the affine scale taken out, relative to the prior's.
         smallest_scale: size of the scan relative to the prior along the axis where it is least.
         largest_scale: the same where it is most.
+        turned_degrees: by how much the scan is turned against the prior; 180 if it is a mirror image.
         sides_nats: by how much the scan is likelier, per voxel, than with left and right swapped.
         smallest_jacobian: by how much bending shrinks a piece of the prior at most.
         largest_jacobian: the same for growing.
@@ -71,6 +74,7 @@ class Quality:
     filled: float
     smallest_scale: float
     largest_scale: float
+    turned_degrees: float = 0.0
     sides_nats: float = 0.0
     smallest_jacobian: float = 1.0
     largest_jacobian: float = 1.0
@@ -109,6 +113,7 @@ def quality(scan: Scan, placement: Placement, *, atlas: Atlas) -> Quality:
         "filled": _filled(scan, placement, atlas=atlas),
         "smallest_scale": float(scales[-1]),
         "largest_scale": float(scales[0]),
+        "turned_degrees": _turned(placement.transform[:3, :3]),
         "sides_nats": told_sides(
             scan.image, scan.mask, grid=scan.grid, atlas=atlas, placement=placement, rng=np.random.default_rng(0)
         ),
@@ -123,6 +128,15 @@ def quality(scan: Scan, placement: Placement, *, atlas: Atlas) -> Quality:
 def _within(value: float, limits: tuple[float, float]) -> bool:
     """Tell whether a value lies within limits; one that is no number does not."""
     return limits[0] <= value <= limits[1]
+
+
+def _turned(matrix: Array) -> float:
+    """Return the angle of a linear map's rotation, degrees; 180 for one that reflects."""
+    left, _, right = np.linalg.svd(matrix)
+    rotation = left @ right
+    if np.linalg.det(rotation) < 0:
+        return 180.0
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
 
 
 def _saturated(values: Tensor) -> float:

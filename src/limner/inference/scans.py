@@ -60,7 +60,7 @@ def segment_scans(
     begin = Segmenting(out, prior, model, options, executor.memory)
     work = begun(begin)
     cases = _named(scans)
-    if is_volume(out) and (is_store(out) or not out.is_dir()):
+    if is_store(out) or (is_volume(out) and not out.is_dir()):
         check.one_file([case.images[0] for case in cases], out)
         if options.posteriors or options.samples:
             raise check.labels_alone(out, "--posteriors" if options.posteriors else "--samples")

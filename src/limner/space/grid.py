@@ -135,6 +135,14 @@ class Grid:
         shape = tuple(math.ceil(n / step) for n, step in zip(self.shape, steps, strict=True))
         return tuple(slice(None, None, step) for step in steps), Grid(shape, self.affine @ np.diag([*steps, 1]))
 
+    def thick(self) -> Grid:
+        """Return the grid in 3-D, a 2-D one as a single slice that is as thick as its smallest voxel is wide."""
+        if self.dimensions == 3:
+            return self
+        affine = np.diag([0, 0, self.voxel_sizes.min(), 1])
+        affine[np.ix_([0, 1, 3], [0, 1, 3])] = self.affine
+        return Grid((*self.shape, 1), affine)
+
     def covered(self, by: Grid) -> float:
         """Return the share of this grid's box that lies in another's, looked at on a lattice of points."""
         steps = np.linspace(0, 1, COVERED_AT)

@@ -123,7 +123,7 @@ def averaged(volume: Volume, grid: Grid) -> Volume:
     places = itertools.product(*((np.arange(count) + 0.5) / count - 0.5 for count in counts))
     points = (resampled(volume, _shifted(grid, np.array(place))).data for place in places)
     if volume.kind != "image":
-        return replace(volume, data=_most_frequent(np.stack(list(points))), grid=grid)
+        return replace(volume, data=most_frequent(np.stack(list(points))), grid=grid)
     total = np.zeros(grid.shape)
     for values in points:
         total += values
@@ -137,7 +137,7 @@ def _shifted(grid: Grid, offset: NDArray[np.float64]) -> Grid:
     return Grid(grid.shape, affine)
 
 
-def _most_frequent(labels: NDArray[Any]) -> NDArray[Any]:
+def most_frequent(labels: NDArray[Any]) -> NDArray[Any]:
     """Return the most frequent of N labels (N, *S) at each voxel, the lowest of equals, (*S)."""
     labels = np.sort(labels, axis=0)
     found: NDArray[Any] = labels[0].copy()

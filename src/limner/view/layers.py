@@ -13,7 +13,7 @@ import numpy as np
 from limner.evaluation import common_boxes
 from limner.files import is_store, stem, storing, suffix
 from limner.files.affinities import StoredAffinities
-from limner.files.unread import UnreadVolume, thick
+from limner.files.unread import UnreadVolume
 from limner.space import Array, Box, Grid, LabelTable
 from limner.view.errors import INSTANCES, STRUCTURES, Errors, Pair, Slices, Voxels, differences
 
@@ -197,7 +197,7 @@ def _affinities(path: Path, name: str, *, visible: bool) -> Layer:
     direct = [channel for channel, offset in enumerate(stored.offsets) if sum(map(abs, offset)) == 1]
     near = {int(np.flatnonzero(stored.offsets[channel])[0]): channel for channel in direct}
     chosen = tuple(near[axis] for axis in sorted(near, reverse=True)) or (0,)
-    grid = thick(stored.grid)
+    grid = stored.grid.thick()
     dtype = np.dtype(np.uint8 if stored.array.dtype == np.uint8 else np.float32)
     voxels = _Neighbours(stored, chosen, grid)
     return Layer(name, "affinities", grid, dtype, voxels, channels=len(chosen), visible=visible)
