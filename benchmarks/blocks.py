@@ -46,6 +46,7 @@ from limner.inference.lattice import Lattice, looked, mirrored
 from limner.inference.lattice import predicted as predicted_box
 from limner.inference.neurons import volume_affinities
 from limner.instances import components
+from limner.instances.decoding import Decoder
 from limner.space import Box, Grid, Volume, blocks
 
 RESULTS = Path(__file__).parent / "results/blocks.md"
@@ -61,10 +62,12 @@ import sys
 from pathlib import Path
 from limner.blocks import segment_blocks
 from limner.cluster import Processes
+from limner.instances.decoding import Decoder
 if __name__ == "__main__":
     source, out, block, workers = sys.argv[1:]
     executor = Processes(int(workers))
-    segment_blocks(Path(source), Path(out), threshold=0.9, smallest=50, block=int(block), executor=executor)
+    by = Decoder(kind="components", threshold=0.9, smallest=50)
+    segment_blocks(Path(source), Path(out), by=by, block=int(block), executor=executor)
 """
 
 
@@ -102,8 +105,8 @@ class Peak(Progress):
 def timed(source: Path, out: Path, *, executor: Executor, block: int = BLOCK) -> dict[str, Any]:
     """Segment by blocks, and return seconds, peak memory of a worker, segments, and the hash of the labels."""
     peak, began = Peak(), time.perf_counter()
-    asked: dict[str, Any] = {"threshold": THRESHOLD, "smallest": SMALLEST, "block": block}
-    count = segment_blocks(source, out, **asked, executor=executor, redo=True, progress=peak)
+    by = Decoder(kind="components", threshold=THRESHOLD, smallest=SMALLEST)
+    count = segment_blocks(source, out, by=by, block=block, executor=executor, redo=True, progress=peak)
     took = time.perf_counter() - began
     return {"seconds": took, "peak": peak.highest, "segments": count, "hash": fingerprint(out)}
 

@@ -27,7 +27,8 @@ from cells import LONG, NEAREST, cells
 from limner.evaluation import adapted_rand_error, shared, variation_of_information
 from limner.instances import agglomerated, components, fragments, mutex_watershed, watershed
 from limner.instances.affinities import edges
-from limner.instances.flooding import distances, interior, quantised
+from limner.instances.climbing import distances
+from limner.instances.flooding import interior, quantised
 
 #: Thresholds: components, agglomeration by means, agglomeration by medians.
 JOIN, MEAN, MEDIAN = 0.9, 0.7, 0.7
@@ -234,7 +235,7 @@ def prepare(folder: Path, size: int, long_size: int) -> dict[str, int]:
     made = cells(size)
     graph = edges(made.values, NEAREST)
     mask = interior(graph) > 128
-    levels = 255 - quantised(distances(mask, [1, 1, 1]))
+    levels = 255 - quantised(np.sqrt(distances(mask, [1, 1, 1])))
     pieces = fragments(made.values, NEAREST)
     # One seed at each fragment's deepest voxel.
     order = np.lexsort((levels.reshape(-1), pieces.reshape(-1)))

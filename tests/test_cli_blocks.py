@@ -10,7 +10,8 @@ import zarr
 
 from limner.files import open_volume
 from limner.files.affinities import save_affinities
-from limner.instances import components, nearest
+from limner.instances import components, mutex_watershed, nearest
+from limner.instances.decoding import Decoder, decoded
 from limner.space import Affinities, Grid
 from tiny import limner
 
@@ -34,6 +35,29 @@ def test_decode(tmp_path: Path) -> None:
     missing = limner("decode", tmp_path / "none.zarr", "-o", tmp_path / "labels.zarr", at=tmp_path)
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
+
+
+DECODERS = {
+    "quantile": ("--threshold", 0.85, "--quantile", 0.3, "--membrane", 0.6, "--separation", 2, "--block", 7),
+    "mutex": ("--strides", 1, 2, 2, "--smallest", 3),
+}
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_other_decoders(tmp_path: Path, kind: str) -> None:
+    power = np.array([0.2] * 3 + [2.0] * 3)[:, None, None, None]
+    data = (np.random.default_rng(0).random((6, 12, 12, 12)) ** power * 255).astype(np.uint8)
+    offsets = (*nearest(3), (-3, 0, 0), (0, -3, 0), (0, 0, -3))
+    save_affinities(Affinities(data, offsets, Grid((12, 12, 12), np.diag([1e-5] * 3 + [1]))), tmp_path / "near.zarr")
+    done = limner("decode", "near.zarr", "-o", "labels.zarr", "--decoder", kind, *DECODERS[kind], at=tmp_path)
+    if kind == "mutex":
+        expected = mutex_watershed(data, offsets, strides=(1, 2, 2), smallest=3)  # what is smaller is not filled
+    else:
+        by = Decoder(kind="quantile", threshold=0.85, quantile=0.3, membrane=0.6, separation=2)
+        expected = decoded(data, offsets, by=by)
+    assert (done.returncode, done.stdout) == (0, f"{expected.max()} segments: labels.zarr\n"), done.stderr
+    np.testing.assert_array_equal(open_volume(tmp_path / "labels.zarr", kind="instances").data, expected)
+    assert expected.max() > 9
 
 
 @pytest.mark.parametrize("sign", ["attractive", "repulsive"])

@@ -16,19 +16,17 @@ REFUSED = [
         ),
     ),
     (
-        lambda: check.blocks_decoder("mean", check.whole_needs(3.21e9, 2e9)),
+        lambda: check.countable(2**31),
         (
-            "the whole volume takes about 3.21 GB and 2 GB are allowed, but the model's decoder is 'mean', which needs "
-            "the whole volume at once; expected 'components' to go block by block: choose it with `limner tune MODEL "
-            "PIECE --decoder components`, or segment the volume where there is more memory"
+            "the volume has 2147483648 fragments; expected fewer than 2**31 to agglomerate them: choose a larger "
+            "separation, or segment parts of the volume"
         ),
     ),
     (
-        lambda: check.blocks_decoder("mutex", check.blocks_asked()),
+        lambda: check.graph_fits(2e9, needed=5e9, edges=20_000_000),
         (
-            "--workers, --cluster and --slurm go block by block but the model's decoder is 'mutex', which needs the "
-            "whole volume at once; expected 'components' to go block by block: choose it with `limner tune MODEL PIECE "
-            "--decoder components`, or segment the volume where there is more memory"
+            "the fragments of the volume touch in 20000000 places, and merging them takes 5 GB in one process but "
+            "--max-memory is 2; expected more: raise it, or choose a larger separation"
         ),
     ),
     (
@@ -44,7 +42,8 @@ def test_refused(inspect: Inspection, message: str) -> None:
 
 
 def test_what_can_go_block_by_block_passes() -> None:
-    check.blocks_decoder("components", "")
+    check.countable(7)
+    check.graph_fits(2e9, needed=1e9, edges=4_000_000)
     check.block_fits(2e9, needed=1.5e9, fits=True)
     check.block_output(Path("raw.hdf"), Path("labels.zarr"))
 

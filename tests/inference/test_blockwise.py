@@ -30,7 +30,7 @@ from limner.files.affinities import open_affinities
 from limner.inference.blockwise import Prediction, block_of, predict_blocks, segment_by_blocks
 from limner.inference.lattice import Lattice, mirrored
 from limner.inference.neurons import predicted, segment_volumes, volume_affinities
-from limner.inference.objects import affinity_method, block_memory, whole_memory
+from limner.inference.objects import affinity_method, block_memory, decoder_of, offsets_in, whole_memory
 from limner.instances.decoding import Decoder, decoded
 from limner.methods.affinity import Affinity, AffinityOptions
 from limner.methods.method import Task
@@ -254,6 +254,32 @@ def test_a_cluster_gives_the_same(home: Path, tmp_path: Path, method: Affinity, 
     assert count == found.max() > 1
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_agglomeration(home: Path, tmp_path: Path, *, flat: bool) -> None:
+    model = flat_model(tmp_path / "flat") if flat else home / "model"
+    found = Prediction.of(home / "cube.hdf", model, mirrored=False, side=36 if flat else SIDE)
+    near = predicted(found.method(), whole(home / "cube.hdf")[1], side=found.side)[:3]
+    membrane, threshold = np.quantile(near, [0.3, 0.6]) / 255
+    by = Decoder(kind="quantile", membrane=membrane, threshold=threshold, separation=2, smallest=9)
+    what = replace(found, model=with_decoder(model, tmp_path / "model", by))
+    count = segment_by_blocks(what, tmp_path / "labels.zarr", crew=crew())
+    affinities = predicted(what.method(), whole(home / "cube.hdf")[1], side=what.side)
+    expected = decoded(affinities, offsets_in(what.method(), SHAPE), by=decoder_of(what.method()))
+    np.testing.assert_array_equal(read(tmp_path / "labels.zarr"), expected)
+    assert count == expected.max() > 5
+
+
+def test_the_mutex_watershed_of_one_block_is_that_of_the_whole(
+    home: Path, tmp_path: Path, method: Affinity, expected: NDArray[np.uint8]
+) -> None:
+    by = Decoder(kind="mutex", strides=(2, 2, 2), smallest=5)
+    what = replace(prediction(home), model=with_decoder(home / "model", tmp_path / "model", by))
+    count = segment_by_blocks(what, tmp_path / "labels.zarr", crew=crew())
+    found = read(tmp_path / "labels.zarr")
+    np.testing.assert_array_equal(found, decoded(expected, method.offsets, by=by))
+    assert count == found.max() > 5
+
+
 def test_finished_labels_are_known_and_those_of_another_model_refused(home: Path, tmp_path: Path) -> None:
     out, again = tmp_path / "labels.zarr", Stopped()
     count = segment_by_blocks(prediction(home), out, crew=crew())
@@ -307,16 +333,6 @@ def test_size_and_memory_decide(home: Path, tmp_path: Path, method: Affinity) ->
 
 
 # --- what cannot be done
-
-
-def test_other_decoders_are_refused(home: Path, tmp_path: Path) -> None:
-    other = with_decoder(home / "model", tmp_path / "mean", Decoder(kind="mean"))
-    said = r"--workers, --cluster and --slurm go block by block but the model's decoder is 'mean', .* `limner tune"
-    with pytest.raises(check.InputError, match=said):
-        list(segment_volumes([home / "cube.hdf"], tmp_path / "out.zarr", model=other, executor=Serial(1)))
-    with pytest.raises(check.InputError, match=r"takes about .* GB and 0.1 GB are allowed, but the model's decoder"):
-        list(segment_volumes([home / "cube.hdf"], tmp_path / "out.zarr", model=other, memory=1e8))
-    assert [path.name for path in tmp_path.iterdir()] == ["mean"]
 
 
 def test_memory_that_holds_no_piece_is_refused(home: Path, tmp_path: Path) -> None:

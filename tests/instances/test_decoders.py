@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,9 @@ from limner.instances import (
     region_graph,
     watershed,
 )
-from limner.instances.flooding import distances, peaks, quantised
+from limner.instances.climbing import Climb, distances, fragments_within
+from limner.instances.flooding import quantised
+from limner.space import Box
 
 pytestmark = pytest.mark.filterwarnings("ignore:half of the affinities")
 
@@ -116,7 +120,7 @@ def test_watershed_by_sections_is_that_of_each_section() -> None:
 
 @settings(max_examples=40)
 @given(st.integers(0, 999), st.lists(st.integers(1, 8), min_size=3, max_size=3), st.booleans())
-def test_distances_are_those_of_scipy(seed: int, shape: list[int], sections: bool) -> None:
+def test_squared_distances_are_those_of_scipy(seed: int, shape: list[int], sections: bool) -> None:
     mask = np.random.default_rng(seed).random(shape) < 0.9
     spacing = [4.0, 1.5, 1.0]
     found = distances(mask, spacing, sections=sections)
@@ -125,14 +129,42 @@ def test_distances_are_those_of_scipy(seed: int, shape: list[int], sections: boo
             assert np.isinf(found[part]).all()
         else:
             expected = ndimage.distance_transform_edt(mask[part], spacing[1:] if sections else spacing)
-            np.testing.assert_allclose(found[part], expected, rtol=1e-5)
+            np.testing.assert_allclose(found[part], expected**2, rtol=1e-5)
 
 
-@given(st.integers(0, 999), st.lists(st.integers(1, 7), min_size=3, max_size=3), st.integers(0, 3))
-def test_peaks_are_the_largest_around(seed: int, shape: list[int], radius: int) -> None:
-    depth = np.random.default_rng(seed).integers(0, 9, shape).astype(np.uint8)
-    expected = (ndimage.maximum_filter(depth, 2 * radius + 1, mode="constant") == depth) & (depth > 0)
-    np.testing.assert_array_equal(peaks(depth, [radius] * 3), expected)
+@settings(max_examples=40, deadline=None)
+@given(affinities(), st.integers(1, 4), st.floats(0, 0.9), st.booleans())
+def test_fragments_are_those_of_plain_loops(case, separation: int, membrane: float, sections: bool) -> None:
+    values, offsets = case
+    expected = twins.fragments(values, offsets, membrane, separation, sections)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)  # of membranes that leave nothing inside
+        asked = {"threshold": membrane, "separation": separation, "sections": sections}
+        found = fragments(values, offsets, **asked, fill=False)
+        np.testing.assert_array_equal(found, expected)
+        filled = fragments(values, offsets, **asked)
+    assert (filled > 0).all() or not found.any() or sections
+    np.testing.assert_array_equal(filled[found > 0], found[found > 0])
+
+
+@pytest.mark.parametrize("sections", [False, True])
+@pytest.mark.parametrize("start", [(0, 0, 30), (12, 3, 20), (30, 20, 44)])
+def test_parts_are_climbed_as_the_whole(start: tuple[int, ...], sections: bool) -> None:
+    values = np.pad(VALUES, [(0, 0), (10, 10), (0, 0), (20, 50)], mode="symmetric")[:3]
+    by = Climb(0.7, 2, sections=sections)
+    whole = fragments(values, OFFSETS[:3], threshold=0.7, separation=2, sections=sections, fill=False)
+    inner = Box(start, tuple(first + 14 for first in start)).clipped(whole.shape)
+    read = inner.grown(by.context).clipped(whole.shape)
+    box = inner.moved([-first for first in read.start])
+    part = np.ascontiguousarray(values[:, *read.slices])
+    labels, own, there = fragments_within(part, OFFSETS[:3], by=by, inner=box)
+    known = whole[read.slices]
+    np.testing.assert_array_equal(labels > 0, known[box.slices] > 0)
+    pairs = set(zip(labels[labels > 0].tolist(), known[box.slices][labels > 0].tolist(), strict=True))
+    assert len({part for part, _ in pairs}) == len(pairs)
+    # What goes on goes on in the fragment that it is a part of.
+    assert len(own) > 9
+    assert {(int(part), int(known[tuple(place)])) for part, place in zip(own, there, strict=True)} <= pairs
 
 
 def test_fragments_lie_inside_objects() -> None:

@@ -36,14 +36,15 @@ def test_every_kind_finds_what_is_clear(decoder: Decoder, dtype: type) -> None:
 
 
 def test_small_segments_give_way_to_their_neighbours() -> None:
-    labels = blocks()
+    labels, values = blocks(), affinities_of(blocks(), OFFSETS).astype(np.float32)
     labels[2, 2, 2] = 9
-    assert without_small(labels, 1) is labels
-    found = without_small(labels, 5)
+    assert without_small(labels, values, offsets=OFFSETS, smallest=1) is labels
+    found = without_small(labels, values, offsets=OFFSETS, smallest=5)
     np.testing.assert_array_equal(found, blocks())
     assert labels[2, 2, 2] == 9
 
 
 def test_nothing_large_enough_leaves_nothing() -> None:
+    values = affinities_of(blocks(), OFFSETS).astype(np.float32)
     with pytest.warns(UserWarning, match="leaves no segment"):
-        assert not without_small(blocks(), 10_000).any()
+        assert not without_small(blocks(), values, offsets=OFFSETS, smallest=10_000).any()

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from limner.instances import nearest
+from limner.instances import REACH, nearest
 
 LONG = ((-2, 0, 0), (0, -2, 1), (0, 0, 3))
 
@@ -84,6 +84,58 @@ def mutex_watershed(values: Any, offsets: Any, strides: Any = None) -> NDArray[n
         elif not any({id(sets[a]), id(sets[b])} == {id(one), id(other)} for a, b in apart):
             sets.join(voxel, partner)
     return sets.labels(shape)
+
+
+def fragments(values: Any, offsets: Any, membrane: float, separation: int, sections: bool) -> NDArray[np.int32]:
+    """Each voxel inside goes to the nearest deeper one; distances by comparison with every voxel."""
+    shape = values.shape[1:]
+    whole = np.float32(1 if values.dtype == np.uint8 else 255)
+    lowest = dict.fromkeys(product(*map(range, shape)), 255)
+    for channel, voxel, partner in partners(shape, offsets):
+        for end in (voxel, partner):
+            lowest[end] = min(lowest[end], int(np.uint8(values[channel][voxel] * whole + np.float32(0.5))))
+    outside = [voxel for voxel, value in lowest.items() if value <= round(membrane * 255)]
+    apart = sections and len(shape) == 3
+
+    def away(voxel: Any) -> int:
+        others = (other for other in outside if not apart or other[0] == voxel[0])
+        nearest = (sum((a - b) ** 2 for a, b in zip(voxel, other, strict=True)) for other in others)
+        return min(nearest, default=REACH**2)
+
+    depth = {voxel: away(voxel) for voxel in lowest if voxel not in outside}
+    before = [tuple(-int(axis == other) for other in range(len(shape))) for axis in range(apart, len(shape))]
+    steps = [*before, *(tuple(-step for step in one) for one in before[::-1])]
+
+    def beside(voxel: Any) -> list[Any]:
+        places = (tuple(a + b for a, b in zip(voxel, step, strict=True)) for step in steps)
+        return [place for place in places if place in depth]
+
+    def target(voxel: Any) -> Any:
+        best = max(beside(voxel), key=lambda other: depth[other], default=voxel)
+        if depth[best] > depth[voxel]:
+            return best
+        seen, ways = {voxel}, [voxel]
+        for place in ways:
+            for other in beside(place):
+                near = all(abs(a - b) <= separation for a, b in zip(voxel, other, strict=True))
+                if near and other not in seen:
+                    if depth[other] > depth[voxel]:
+                        return other
+                    seen.add(other)
+                    ways.append(other)
+        return voxel
+
+    targets, sets = {voxel: target(voxel) for voxel in depth}, singles(shape)
+    for voxel, goal in targets.items():
+        sets.join(voxel, goal)
+        for other in beside(voxel):
+            if goal == voxel and targets[other] == other and depth[other] == depth[voxel]:
+                sets.join(voxel, other)
+    names: dict[int, int] = {}
+    found = np.zeros(shape, np.int32)
+    for voxel in depth:
+        found[voxel] = names.setdefault(id(sets[voxel]), len(names) + 1)
+    return found
 
 
 def agglomerated(values: Any, offsets: Any, fragments: Any, threshold: float, score: Any = np.mean) -> dict[int, int]:

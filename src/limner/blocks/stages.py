@@ -1,29 +1,40 @@
 """What is done with each block of a volume on the way from affinities to segments, from file to file.
 
-Each stage is work on the blocks: `fragments` labels each by itself, `contacts` finds what belongs together across their
-faces, and `labels` writes the segments that became of them.
+Each stage is work on the blocks. Decoders begin with two of their own (`components`, `watershed`, `mutex`): `fragments`
+labels each block, and `contacts` finds what belongs together across their faces. When it is decided which segment each
+of the fragments is of, `labels` writes the segments.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from limner.blocks.working import box_of, told_before, write
 from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.files import replacing, zarrays
 from limner.files.affinities import StoredAffinities
-from limner.instances import REACH, components, contacts, fragments_of, grown, limit_of
+from limner.instances import REACH, grown
+from limner.instances.decoding import Decoder
 from limner.space import Array, Block, Box
+
+#: The stages, in their order; those in the middle are of agglomeration alone.
+FRAGMENTS, CONTACTS, WHOLE, GRAPH, LABELS, FILLED = STAGES = (
+    "fragments",
+    "contacts",
+    "whole",
+    "graph",
+    "labels",
+    "filled",
+)
 
 
 @dataclass(frozen=True)
@@ -31,22 +42,25 @@ class Wanted:
     """Which segments are wanted: all that labels depend on, whatever the blocks.
 
     Args:
-        threshold: from 0 to 1; edges above it connect.
-        smallest: voxels of the smallest segment that stays.
-        fill: whether segments grow into what is smaller.
+        by: the decoder.
+        fill: whether segments grow into what is smaller than the smallest that stays.
         origin: what the affinities are made from, name by name: hashes of how files looked at the beginning.
     """
 
-    threshold: float
-    smallest: int
+    by: Decoder
     fill: bool
     origin: tuple[tuple[str, str], ...]
 
     @property
     def facts(self) -> dict[str, Any]:
         """The same, JSON-ready."""
-        chosen = {"threshold": self.threshold, "smallest": self.smallest, "fill": self.fill}
-        return {"limner": version("limner"), **dict(self.origin), **chosen}
+        return {
+            "limner": version("limner"),
+            **dict(self.origin),
+            "decoder": self.by.kind,
+            **self.by.used,
+            "fill": self.fill,
+        }
 
 
 @dataclass(frozen=True)
@@ -75,8 +89,13 @@ class Stage:
     """How a process begins to do a stage of a plan, and with how many threads; 0 for one per core."""
 
     plan: Plan
-    name: str
+    work: type[Blocks]
     threads: int = 0
+
+    @property
+    def name(self) -> str:
+        """In a word."""
+        return self.work.name
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -86,7 +105,7 @@ class Stage:
     def __call__(self) -> Blocks:
         """Open the store."""
         with told_before():
-            return STAGES[self.name](self.plan, StoredAffinities.opened(self.plan.source), self.threads)
+            return self.work(self.plan, StoredAffinities.opened(self.plan.source), self.threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +130,6 @@ class Blocks(ABC):
         """What all blocks of the stage have in common."""
         return self.plan.facts(self.name)
 
-    @property
-    def home(self) -> Path:
-        """Folder of the stage."""
-        return self.plan.work / self.name
-
     @cached_property
     def near(self) -> list[int]:
         """The channels of direct neighbours."""
@@ -130,17 +144,24 @@ class Blocks(ABC):
     def made(self, box: Box, item: Item) -> Made:
         """Write what comes of a box."""
 
-    def table(self, name: str) -> Path:
-        """Return where the numbers of a block are kept."""
-        return self.home / f"{name}.npz"
+    def read(self, box: Box) -> tuple[Array, list[tuple[int, ...]]]:
+        """Return the affinities of direct neighbours in a box, (C, *box), and their offsets (C, D)."""
+        return self.source.read(box, self.near), [self.source.offsets[channel] for channel in self.near]
+
+    def kept(self, item: Item, arrays: Mapping[str, Array], *, files: Sequence[Path] = (), **told: int) -> Made:
+        """Write arrays of a block by name, and tell of them, and of `files` that it wrote beside."""
+        path = table(self.plan.work, self.name, block=item.name)
+        with replacing(path) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        return Made(told, [path, *files])
 
     def fragments(self, box: Box) -> Array:
-        """Return the fragments that the voxels of a box are of, numbered block by block, (*box)."""
-        return self.stored(Labelled, box)
+        """Return the fragments that the voxels of a box are of, numbered block by block, (*box); 0 for none."""
+        return self.stored(FRAGMENTS, box)
 
-    def stored(self, stage: type[Blocks], box: Box) -> Array:
+    def stored(self, stage: str, box: Box) -> Array:
         """Return what another stage has written in a box, (*box)."""
-        path = store(self.plan.work, stage.name)
+        path = store(self.plan.work, stage)
         return zarrays.region(zarrays.handle(path, "")[0], box.slices, path=path)
 
     def write(self, box: Box, labels: Array) -> list[Path]:
@@ -148,83 +169,20 @@ class Blocks(ABC):
         return write(store(self.plan.work, self.name), labels, box=box)
 
 
-class Labelled(Blocks):
-    """Labels each block by itself."""
-
-    name, dtype = "fragments", np.uint32
-
-    def made(self, box: Box, item: Item) -> Made:
-        """Write the components of a box, their sizes and their first voxels."""
-        offsets = [self.source.offsets[channel] for channel in self.near]
-        labels = components(
-            self.source.read(box, self.near),
-            offsets,
-            threshold=self.plan.wanted.threshold,
-            threads=self.threads or None,
-        )
-        found = fragments_of(labels, box, shape=self.source.grid.shape)
-        save(self.table(item.name), asdict(found))
-        return Made({"fragments": len(found.sizes)}, [self.table(item.name), *self.write(box, labels)])
-
-
-class Joined(Blocks):
-    """Finds what belongs together across the faces between a block and those before it."""
-
-    name = "contacts"
-
-    def made(self, box: Box, item: Item) -> Made:
-        """Write the pairs of fragments that an edge connects, axis by axis."""
-        pairs: dict[str, NDArray[np.int64]] = {}
-        for channel in self.near:
-            (axis,) = np.flatnonzero(self.source.offsets[channel])
-            if box.start[axis]:
-                found = self._across(box, int(axis), channel=channel)
-                pairs[str(axis)] = np.unique(np.concatenate([pairs.get(str(axis), found), found]), axis=0)
-        save(self.table(item.name), pairs)
-        return Made({}, [self.table(item.name)])
-
-    def _across(self, box: Box, axis: int, *, channel: int) -> NDArray[np.int64]:
-        """Return the pairs across the face at the beginning of an axis, (P, 2): the fragment before comes first."""
-        after = _section(box, axis, index=box.start[axis])
-        before = _section(box, axis, index=box.start[axis] - 1)
-        # An edge is stored at the voxel from which its offset leads to the other.
-        values = self.source.read(after if self.source.offsets[channel][axis] < 0 else before, [channel])[0]
-        joined = values > limit_of(self.plan.wanted.threshold, values.dtype)
-        return contacts(self.fragments(before), self.fragments(after), edges=joined)
-
-
-class Named(Blocks):
-    """Writes the segments."""
-
-    name, dtype = "labels", np.uint64
-
-    def made(self, box: Box, item: Item) -> Made:
-        """Write the segments of a box."""
-        names = np.load(segments(self.plan.work), mmap_mode="r")
-        first, last = item.facts["fragments"]
-        return Made({}, self.write(box, np.asarray(names[first:last])[self.fragments(box) - 1]))
-
-
 class Grown(Blocks):
     """Lets segments grow into what was too small to stay, in parts that do not depend on the blocks."""
 
-    name, dtype = "filled", np.uint64
+    name, dtype = FILLED, np.uint64
 
     def made(self, box: Box, item: Item) -> Made:  # noqa: ARG002
         """Write the segments of a box, grown."""
         part = Block(box.grown(REACH).clipped(self.source.grid.shape), box)
-        labels = self.stored(Named, part.read)
+        labels = self.stored(LABELS, part.read)
         names, numbers = np.unique(np.append(labels, np.uint64(0)), return_inverse=True)
-        found = grown(
-            numbers[:-1].reshape(labels.shape).astype(np.int32),
-            self.source.read(part.read, self.near),
-            offsets=[self.source.offsets[channel] for channel in self.near],
-            threads=self.threads or None,
-        )
+        values, offsets = self.read(part.read)
+        solid = numbers[:-1].reshape(labels.shape).astype(np.int32)
+        found = grown(solid, values, offsets=offsets, threads=self.threads or None)
         return Made({}, self.write(box, names[found[part.inner]]))
-
-
-STAGES: dict[str, type[Blocks]] = {stage.name: stage for stage in (Labelled, Joined, Named, Grown)}
 
 
 def store(work: Path, stage: str) -> Path:
@@ -237,14 +195,16 @@ def segments(work: Path) -> Path:
     return work / "segments.npy"
 
 
-def save(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays by name, whole or not at all."""
-    with replacing(path) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+def wholes(work: Path) -> Path:
+    """Return the file of the whole fragment that each of a block's is a part of."""
+    return work / "wholes.npy"
 
 
-def _section(box: Box, axis: int, *, index: int) -> Box:
-    """Return the part of a box at an index along an axis."""
-    start, stop = list(box.start), list(box.stop)
-    start[axis], stop[axis] = index, index + 1
-    return Box(tuple(start), tuple(stop))
+def starts(work: Path) -> Path:
+    """Return the file of how many fragments the blocks before each one have, one more than there are blocks."""
+    return work / "starts.npy"
+
+
+def table(work: Path, stage: str, *, block: str) -> Path:
+    """Return the file of the numbers that a stage keeps of a block."""
+    return work / stage / f"{block}.npz"

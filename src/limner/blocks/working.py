@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,11 @@ def fitted(size: int | Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
     """Return the voxels of a block along each axis: `size`, or what a smaller volume takes."""
     sizes = [size] * len(shape) if isinstance(size, int) else size
     return tuple(min(one, -(-extent // STEP) * STEP) for one, extent in zip(sizes, shape, strict=True))
+
+
+def name_at(start: Iterable[int]) -> str:
+    """Return the name of the block that begins at a voxel."""
+    return "-".join(map(str, start))
 
 
 def boxes(shape: Sequence[int], size: Sequence[int]) -> dict[str, Box]:

@@ -61,32 +61,35 @@ def only_whole(path: Path, known: Sequence[str]) -> InputError:
     )
 
 
-def blocks_decoder(kind: str, reason: str) -> None:
-    """Refuse a decoder that needs a whole volume at once where that is not to be had.
-
-    Args:
-        kind: of the decoder.
-        reason: why the volume must go block by block.
+def countable(fragments: int) -> None:
+    """Refuse more fragments than 32 bits can number.
 
     Raises:
-        InputError: with both.
+        InputError: with their number.
     """
-    if kind != "components":
+    if fragments >= 2**31 - 1:
         raise InputError(
-            f"{reason} but the model's decoder is '{kind}', which needs the whole volume at once; expected "
-            "'components' to go block by block: choose it with `limner tune MODEL PIECE --decoder components`, or "
-            "segment the volume where there is more memory"
+            f"the volume has {fragments} fragments; expected fewer than 2**31 to agglomerate them: choose a larger "
+            "separation, or segment parts of the volume"
         )
 
 
-def blocks_asked() -> str:
-    """Word why a volume of any size must go block by block if somebody is asked to do it."""
-    return "--workers, --cluster and --slurm go block by block"
+def graph_fits(memory: float, *, needed: float, edges: int) -> None:
+    """Refuse to merge more fragments than a limit has room for.
 
+    Args:
+        memory: that the process may take, bytes.
+        needed: that their graph takes, bytes.
+        edges: of it.
 
-def whole_needs(needed: float, allowed: float) -> str:
-    """Word why a volume must go block by block, from the bytes that all of it takes and that are allowed."""
-    return f"the whole volume takes about {needed / 1e9:.3g} GB and {allowed / 1e9:.3g} GB are allowed,"
+    Raises:
+        InputError: with all of them, in GB.
+    """
+    if needed > memory:
+        raise InputError(
+            f"the fragments of the volume touch in {edges} places, and merging them takes {needed / 1e9:.2g} GB in one "
+            f"process but --max-memory is {memory / 1e9:.2g}; expected more: raise it, or choose a larger separation"
+        )
 
 
 def other_blocks(before: Sequence[int], now: Sequence[int]) -> InputWarning:

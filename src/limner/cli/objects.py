@@ -41,7 +41,7 @@ def tune(
     ] = False,
     decoder: Annotated[
         DecoderKind | None,
-        typer.Option(help="The only kind to try: components go block by block, the others need the whole volume."),
+        typer.Option(help="The only kind to try."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="MODEL", help="Another folder for the tuned model.")

@@ -21,7 +21,7 @@ from limner.data.intensity import Moments
 from limner.files.affinities import told_of
 from limner.files.parts import StoredImage
 from limner.inference.lattice import Lattice, predicted
-from limner.inference.objects import affinity_method, block_memory, offsets_in
+from limner.inference.objects import affinity_method, block_memory, decoder_of, offsets_in
 from limner.methods.affinity import Affinity
 from limner.methods.storage import load_model, model_hash
 from limner.space import Array, Box
@@ -88,7 +88,7 @@ class Prediction:
 def segment_by_blocks(
     what: Prediction, out: Path, *, crew: Crew, affinities: Path | None = None, redo: bool = False
 ) -> int:
-    """Write the segments of a volume by the model's decoder, which must be components; return how many there are.
+    """Write the segments of a volume by the model's decoder; return how many there are.
 
     Args:
         what: affinities.
@@ -101,8 +101,8 @@ def segment_by_blocks(
         InputError: as `predict_blocks` and `segment_blocks` do.
     """
     check.block_output(what.volume, out)
-    decoder = what.method().options.decoder
-    wanted = Wanted(decoder.threshold, decoder.smallest, fill=decoder.smallest > 1, origin=what.origin)
+    decoder = decoder_of(what.method())
+    wanted = Wanted(decoder, fill=decoder.smallest > 1, origin=what.origin)
     found = None if redo else working.finished(out, facts=wanted.facts)
     if found:
         return int(found["segments"])

@@ -57,7 +57,7 @@ def segment_volumes(
 
     Raises:
         InputError: for a model of classes, a volume that it is not for, or cannot be read; for one that does not fit
-            into memory and whose decoder or format does not go block by block.
+            into memory and whose format does not go block by block.
     """
     method = affinity_method(load_model(model), mirrored=mirrored)
     alone = is_store(out) or (is_volume(out) and not out.is_dir())
@@ -66,9 +66,7 @@ def segment_volumes(
     progress = progress or Progress()
     for name, path in zip(case_names(paths), paths, strict=True):
         kept = None if alone else out / f"{name}_affinities.zarr"
-        reason = check.blocks_asked() if executor else _too_large(method, path, memory=memory)
-        if reason:
-            check.blocks_decoder(method.options.decoder.kind, reason)
+        if executor or _too_large(method, path, memory=memory):
             target = out if alone else out / f"{name}_labels.zarr"
             crew = Crew(executor or (Processes(1, threads=0, memory=memory) if memory else Serial()), progress)
             what = Prediction.of(path, model, mirrored=mirrored)
@@ -95,14 +93,13 @@ def _segment_at_once(
     progress.finished(Outcome(target.name, seconds=time.perf_counter() - began))
 
 
-def _too_large(method: Affinity, path: Path, *, memory: float | None) -> str:
-    """Return why a volume cannot be segmented at once, if so, before it is read; nothing of one read as a whole."""
+def _too_large(method: Affinity, path: Path, *, memory: float | None) -> bool:
+    """Tell whether a volume cannot be segmented at once, before it is read; nothing of one that is read as a whole."""
     if suffix(path) not in PARTS:
-        return ""
-    shape, allowed = stored_shape(path), _allowed(memory)
+        return False
+    shape = stored_shape(path)
     check.solid_or_flat(shape, method.task.dimensions)
-    needed = whole_memory(method, shape)
-    return check.whole_needs(needed, allowed) if needed > allowed else ""
+    return whole_memory(method, shape) > _allowed(memory)
 
 
 def _allowed(memory: float | None) -> float:

@@ -199,7 +199,8 @@ def _sized(seen: _Seen, best: Sequence[Trial]) -> Iterator[Trial]:
             labels = decoded(seen.values, seen.offsets, by=trial.decoder)
             for smallest in SIZES:
                 decoder = trial.decoder.model_copy(update={"smallest": smallest})
-                yield seen.scored(decoder, without_small(labels, smallest))
+                found = without_small(labels, seen.values, offsets=seen.offsets, smallest=smallest)
+                yield seen.scored(decoder, found)
 
 
 #: What tries each kind of decoder.

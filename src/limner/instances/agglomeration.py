@@ -6,6 +6,7 @@ after every merge, where implementations with queues of buckets let some be out 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,12 +90,30 @@ def region_graph(
 
     found = each(within, slabs(len(solid)), threads=threads)
     keys, statistics = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return _added(keys, statistics, nodes=int(solid.max(initial=0)) + 1)
+
+
+def assembled(parts: Sequence[RegionGraph], *, nodes: int) -> RegionGraph:
+    """Return the graph of a volume from those of its parts, whose fragments have the same labels.
+
+    Args:
+        parts: of each edge between voxels one part has taken note.
+        nodes: one more than the largest fragment's label.
+    """
+    keys = [part.ends.astype(np.uint64) for part in parts]
+    pairs = [ends[:, 0] << np.uint64(32) | ends[:, 1] for ends in keys]
+    return _added(np.concatenate(pairs), np.concatenate([part.statistics for part in parts]), nodes=nodes)
+
+
+def _added(keys: NDArray[np.uint64], statistics: Array, *, nodes: int) -> RegionGraph:
+    """Return a graph of pairs of fragments (P,), as `kernels.pairs` has them, whose (P, W) statistics add up."""
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     firsts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-    merged = np.add.reduceat(statistics[order], firsts, axis=0) if len(keys) else statistics
+    ordered = statistics[order]
+    merged = np.add.reduceat(ordered, firsts, axis=0, dtype=ordered.dtype) if len(keys) else ordered
     pairs = np.stack([keys[firsts] >> np.uint64(32), keys[firsts] & np.uint64(2**32 - 1)], axis=1)
-    return RegionGraph(pairs.astype(np.int32), merged.astype(dtype, copy=False), int(solid.max(initial=0)) + 1)
+    return RegionGraph(pairs.astype(np.int32), merged, nodes)
 
 
 def merges(graph: RegionGraph, *, threshold: float = 0, quantile: float = 0.5) -> Merges:

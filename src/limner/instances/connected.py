@@ -52,7 +52,7 @@ def components(
     labels = _connected(graph, threshold, threads=threads)
     sized(labels, smallest)
     if fill and smallest > 1:
-        labels = _filled(graph, labels, threads=threads)
+        labels = grown_by_parts(graph, labels, threads=threads)
     return labels.reshape(graph.shape)
 
 
@@ -103,11 +103,31 @@ def _connected(graph: Edges, threshold: float, *, threads: int | None) -> Labels
     return parents.reshape(shape)
 
 
-def grown(labels: Labels, values: Array, *, offsets: Offsets, threads: int | None = None) -> Labels:
+def grown(
+    labels: Labels, values: Array, *, offsets: Offsets, sections: bool = False, threads: int | None = None
+) -> Labels:
     """Return labels (*S) that have grown into what is 0, from where all edges are high to where one is low.
 
     Args:
         labels: from 1 on; 0 where there is room.
+        values: (C, *S) affinities, of direct neighbours among others.
+        offsets: (C, D) voxels.
+        sections: let no label pass from one section to another.
+        threads: at most; None: one per core.
+
+    Raises:
+        InputError: for affinities that cannot be decoded (see `edges`).
+    """
+    graph = edges(values, offsets, threads=threads).nearest()
+    solid = labels.reshape(graph.values.shape[1:])
+    return _grown(graph, solid, sections=sections, threads=threads).reshape(labels.shape)
+
+
+def filled(labels: Labels, values: Array, *, offsets: Offsets, threads: int | None = None) -> Labels:
+    """Return labels (*S) that have grown, as `grown` has it, part by part, each of which looks `REACH` voxels around.
+
+    Args:
+        labels: from 1 on; 0 where there is room. A part that sees no label stays 0.
         values: (C, *S) affinities, of direct neighbours among others.
         offsets: (C, D) voxels.
         threads: at most; None: one per core.
@@ -116,24 +136,25 @@ def grown(labels: Labels, values: Array, *, offsets: Offsets, threads: int | Non
         InputError: for affinities that cannot be decoded (see `edges`).
     """
     graph = edges(values, offsets, threads=threads).nearest()
-    return _grown(graph, labels.reshape(graph.values.shape[1:]), threads=threads).reshape(labels.shape)
+    return grown_by_parts(graph, labels.reshape(graph.values.shape[1:]), threads=threads).reshape(labels.shape)
 
 
-def _grown(graph: Edges, labels: Labels, *, threads: int | None) -> Labels:
+def _grown(graph: Edges, labels: Labels, *, sections: bool, threads: int | None) -> Labels:
     """Return the same of labels (Z, Y, X)."""
     from limner.instances.flooding import flooded, interior
 
-    return flooded(255 - interior(graph, threads=threads), labels.copy())
+    levels = interior(graph, threads=threads)
+    return flooded(np.subtract(255, levels, out=levels), labels.copy(), sections=sections, threads=threads)
 
 
-def _filled(graph: Edges, labels: Labels, *, threads: int | None) -> Labels:
+def grown_by_parts(graph: Edges, labels: Labels, *, sections: bool = False, threads: int | None = None) -> Labels:
     """Return labels (Z, Y, X) that have grown into what is 0, part by part."""
     found = labels.copy()
 
     def within(part: Block) -> None:
         around = part.read.slices
         near = graph._replace(values=np.ascontiguousarray(graph.values[:, *around]))
-        found[part.write.slices] = _grown(near, labels[around], threads=1)[part.inner]
+        found[part.write.slices] = _grown(near, labels[around], sections=sections, threads=1)[part.inner]
 
     each(within, blocks(labels.shape, (PART,) * 3, context=REACH), threads=threads)
     return found

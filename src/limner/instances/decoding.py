@@ -5,7 +5,7 @@ Source: each decoder names its own.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,18 @@ from pydantic import Field
 
 from limner.config import Settings
 from limner.instances.agglomeration import agglomerated
-from limner.instances.connected import components, sized
-from limner.instances.flooding import fragments, watershed
+from limner.instances.climbing import Climb, fragments
+from limner.instances.connected import components, filled, sized
 from limner.instances.mutex import mutex_watershed
 from limner.space import Array, Offsets
+
+#: The settings that each kind of decoder follows.
+USED = {
+    "components": ("threshold", "smallest"),
+    "mean": ("threshold", "membrane", "separation", "sections", "smallest"),
+    "quantile": ("threshold", "quantile", "membrane", "separation", "sections", "smallest"),
+    "mutex": ("strides", "smallest"),
+}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -45,6 +53,16 @@ class Decoder(Settings):
     strides: tuple[Annotated[int, Field(ge=1)], ...] = ()
     smallest: Annotated[int, Field(ge=1)] = 1
 
+    @property
+    def used(self) -> dict[str, Any]:
+        """The settings that this kind follows, by name."""
+        return {name: getattr(self, name) for name in USED[self.kind]}
+
+    @property
+    def climb(self) -> Climb:
+        """How fragments are found."""
+        return Climb(self.membrane, self.separation, sections=self.sections)
+
 
 def decoded(values: Array, offsets: Offsets, *, by: Decoder, threads: int | None = None) -> NDArray[np.int32]:
     """Return the segments of affinities, (*S) labels from 1 on; 0 where there is none.
@@ -68,7 +86,7 @@ def decoded(values: Array, offsets: Offsets, *, by: Decoder, threads: int | None
         found = agglomerated(
             values, offsets, fragments=pieces, threshold=by.threshold, quantile=quantile, threads=threads
         )
-    return without_small(found, by.smallest)
+    return without_small(found, values, offsets=offsets, smallest=by.smallest, threads=threads)
 
 
 def oversegmented(values: Array, offsets: Offsets, *, by: Decoder, threads: int | None = None) -> NDArray[np.int32]:
@@ -83,11 +101,13 @@ def oversegmented(values: Array, offsets: Offsets, *, by: Decoder, threads: int 
     )
 
 
-def without_small(labels: NDArray[np.int32], smallest: int) -> NDArray[np.int32]:
-    """Return labels (*S) whose segments of fewer voxels have given way to the nearest of the others."""
+def without_small(
+    labels: NDArray[np.int32], values: Array, *, offsets: Offsets, smallest: int, threads: int | None = None
+) -> NDArray[np.int32]:
+    """Return labels (*S) whose segments of fewer voxels have given way to the others, see `filled`."""
     if smallest <= 1:
         return labels
     kept = labels.copy()
     if not sized(kept, smallest):
         return kept
-    return watershed(np.zeros(kept.shape, np.uint8), kept)
+    return filled(kept, values, offsets=offsets, threads=threads)

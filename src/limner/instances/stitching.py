@@ -55,6 +55,25 @@ def contacts(before: Array, after: Array, *, edges: NDArray[np.bool_]) -> NDArra
     return np.stack([pairs >> HALF, pairs & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
+def agreed(theirs: Array, ours: Array) -> NDArray[np.int64]:
+    """Return which labels of the same voxels mean the same, and how many voxels they share, (P, 3).
+
+    They do if each has more than half of the other's voxels.
+
+    Args:
+        theirs: (*S) labels by one, 0 where it does not say.
+        ours: (*S) labels by another.
+    """
+    said = (theirs > 0) & (ours > 0)
+    joined = theirs[said].astype(np.uint64) << HALF | ours[said].astype(np.uint64)
+    keys, shared = np.unique(joined, return_counts=True)
+    first, second = keys >> HALF, keys & np.uint64(0xFFFFFFFF)
+    sizes = [np.bincount(labels.reshape(-1)) for labels in (theirs, ours)]
+    same = 2 * shared > np.maximum(sizes[0][first], sizes[1][second])
+    found: NDArray[np.int64] = np.stack([first, second, shared.astype(np.uint64)], axis=1).astype(np.int64)[same]
+    return found
+
+
 def stitched(
     fragments: Fragments, pairs: Iterable[NDArray[np.int64]], *, smallest: int = 1
 ) -> tuple[NDArray[np.uint64], int]:
@@ -70,8 +89,39 @@ def stitched(
     sets = np.arange(len(fragments.sizes), dtype=np.int64)
     for first, second in (each.T for each in pairs):
         forest.join_all(sets, np.ascontiguousarray(first), np.ascontiguousarray(second))
-    count = forest.number(sets)
-    sets -= 1
+    forest.number(sets)
+    return _named(fragments, sets - 1, smallest=smallest)
+
+
+def settled(
+    fragments: Fragments, *, apart: NDArray[np.int64], alike: NDArray[np.int64], smallest: int = 1
+) -> tuple[NDArray[np.uint64], int]:
+    """Return the same where fragments that are alike become one, unless that would join two that are apart.
+
+    It is a mutex watershed of fragments: those that share most voxels go first.
+
+    Args:
+        fragments: of all blocks, one after another.
+        apart: (R, 2) fragments from 0 on.
+        alike: (P, 3) others, and how many voxels they share.
+        smallest: voxels of the smallest segment that stays; what is smaller becomes 0.
+    """
+    from limner.instances.kernels import mutex
+
+    F = len(fragments.sizes)
+    ordered = alike[np.lexsort((alike[:, 1], alike[:, 0], -alike[:, 2]))]
+    first, second = np.concatenate([apart, ordered[:, :2]]).T
+    # Each edge has a channel of its own, whose partners lie where it leads.
+    edges = np.arange(len(first), dtype=np.int64)
+    parents, labels = np.arange(F, dtype=np.int32), np.zeros(F, np.int32)
+    mutex.settle(edges * F + first, F, second - first, edges < len(apart), parents)
+    mutex.label(parents, labels)
+    return _named(fragments, labels.astype(np.int64) - 1, smallest=smallest)
+
+
+def _named(fragments: Fragments, sets: NDArray[np.int64], *, smallest: int) -> tuple[NDArray[np.uint64], int]:
+    """Return segments in the order of their first voxels, from the set of each fragment, (F,) from 0 on."""
+    count = int(sets.max(initial=-1)) + 1
     sizes, firsts = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
     np.add.at(sizes, sets, fragments.sizes)
     np.minimum.at(firsts, sets, fragments.firsts)

@@ -13,6 +13,9 @@ from limner.instances.kernels.pairs import FREE, grown, pair, place
 
 #: Voxels that are compared at once: few of them lie at a border.
 BLOCK = 32
+#: Steps from 0 to 1 in which affinities are added. Sums of so many bits are exact, and so the same in any order and in
+#: any blocks, until there are 2 ** 29 of them; a float32 above one half has no more.
+FINE = np.float64(2**24)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -80,7 +83,7 @@ def touching(fragments: Any, values: Any, offsets: Any, start: int, stop: int, s
                     value = values[c, z, y, first + x] / whole
                     if W == 2:
                         statistics[entry, 0] += 1
-                        statistics[entry, 1] += value
+                        statistics[entry, 1] += np.rint(value * FINE) / FINE
                     else:
                         statistics[entry, int(value * (W - 1) + np.float32(0.5))] += 1
                     x = _border(here, there, x + 1)
