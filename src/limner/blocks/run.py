@@ -156,10 +156,11 @@ class _Run:
 
     def named(self) -> tuple[dict[str, Facts], int]:
         """Write which segment each fragment is of; return each block's fragments by name, and the segments' number."""
-        tables = {name: np.load(self._table(Labelled, name)) for name in self.boxes}
-        starts = np.cumsum([0, *(len(table["sizes"]) for table in tables.values())])
-        first = dict(zip(tables, starts.tolist(), strict=False))
-        whole = Fragments(*(np.concatenate([table[key] for table in tables.values()]) for key in ("sizes", "firsts")))
+        sizes = list(self._known("sizes"))
+        starts = np.cumsum([0, *map(len, sizes)])
+        first = dict(zip(self.boxes, starts.tolist(), strict=False))
+        whole = Fragments(np.concatenate(sizes), np.concatenate(list(self._known("firsts"))))
+        del sizes
         smallest = self.plan.wanted.smallest
         found, count = stitched(whole, self._pairs(first), smallest=smallest)
         if not count:
@@ -168,6 +169,12 @@ class _Run:
             np.save(temporary, found)
         ranges = zip(self.boxes, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
         return {name: {"fragments": [begin, end]} for name, begin, end in ranges}, count
+
+    def _known(self, key: str) -> Iterator[NDArray[np.int64]]:
+        """Yield what each block has kept of its fragments, one file open at a time."""
+        for name in self.boxes:
+            with np.load(self._table(Labelled, name)) as table:
+                yield table[key]
 
     def _pairs(self, first: dict[str, int]) -> Iterator[NDArray[np.int64]]:
         """Yield the fragments that belong together across each face, numbered throughout from 0 on."""

@@ -22,7 +22,7 @@ from limner.cluster import Item, Made
 from limner.cluster.work import Step
 from limner.files import replacing, zarrays
 from limner.files.affinities import StoredAffinities
-from limner.instances import REACH, components, contacts, fragments_of, grown, limit_of
+from limner.instances import REACH, components, contacts, fragments_of, grown, limit_of, without_dust
 from limner.space import Array, Block, Box
 
 
@@ -154,7 +154,7 @@ class Labelled(Blocks):
     name, dtype = "fragments", np.uint32
 
     def made(self, box: Box, item: Item) -> Made:
-        """Write the components of a box, their sizes and their first voxels."""
+        """Write the components of a box that may be of a segment, their sizes and their first voxels."""
         offsets = [self.source.offsets[channel] for channel in self.near]
         labels = components(
             self.source.read(box, self.near),
@@ -162,9 +162,16 @@ class Labelled(Blocks):
             threshold=self.plan.wanted.threshold,
             threads=self.threads or None,
         )
+        labels = without_dust(labels, self._open(box), smallest=self.plan.wanted.smallest)
         found = fragments_of(labels, box, shape=self.source.grid.shape)
         save(self.table(item.name), asdict(found))
         return Made({"fragments": len(found.sizes)}, [self.table(item.name), *self.write(box, labels)])
+
+    def _open(self, box: Box) -> list[tuple[int, int]]:
+        """Return axis and index, 0 or -1, of the faces of a box beyond which the volume goes on."""
+        ends = enumerate(zip(box.start, box.stop, self.source.grid.shape, strict=True))
+        faces = [((axis, 0, start > 0), (axis, -1, stop < size)) for axis, (start, stop, size) in ends]
+        return [(axis, index) for pair in faces for axis, index, inner in pair if inner]
 
 
 class Joined(Blocks):
@@ -202,7 +209,7 @@ class Named(Blocks):
         """Write the segments of a box."""
         names = np.load(segments(self.plan.work), mmap_mode="r")
         first, last = item.facts["fragments"]
-        return Made({}, self.write(box, np.asarray(names[first:last])[self.fragments(box) - 1]))
+        return Made({}, self.write(box, np.append(np.uint64(0), names[first:last])[self.fragments(box)]))
 
 
 class Grown(Blocks):

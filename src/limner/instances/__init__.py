@@ -7,7 +7,7 @@ from limner.instances.agglomeration import Merges, RegionGraph, agglomerated, me
 from limner.instances.connected import PART, REACH, components, grown, limit_of
 from limner.instances.flooding import fragments, watershed
 from limner.instances.mutex import mutex_watershed
-from limner.instances.stitching import Fragments, contacts, fragments_of, stitched
+from limner.instances.stitching import Fragments, contacts, fragments_of, stitched, without_dust
 
 __all__ = [
     "PART",
@@ -31,4 +31,5 @@ __all__ = [
     "stitched",
     "valid",
     "watershed",
+    "without_dust",
 ]
