@@ -149,12 +149,3 @@ def test_what_can_be_used_passes() -> None:
     check.same_axes(np.eye(3), case="a")
     check.same_lattice(np.array([1.0, -2.0, 1e-4]), case="a")
     check.instances("instances", "a")
-
-
-def test_bad_sections_are_named_and_the_rest_counted() -> None:
-    told = [f"{number} (dark: darker by 2.0)" for number in range(7)]
-    assert str(check.faulty_sections("a.zarr", told, sections=90)) == (
-        "sections of 'a.zarr', of which there are 90, are unlike their neighbours: 0 (dark: darker by 2.0); 1 (dark: "
-        "darker by 2.0); 2 (dark: darker by 2.0); 3 (dark: darker by 2.0); 4 (dark: darker by 2.0); and 2 more: "
-        "segments will be wrong there; look at them, and mend or replace them"
-    )

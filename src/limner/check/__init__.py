@@ -7,6 +7,15 @@ instead, and what to do.
 
 from __future__ import annotations
 
+from limner.check.adapting import (
+    curve,
+    faulty_sections,
+    look_unknown,
+    one_volume,
+    only_volumes,
+    sections_table,
+    voxels_alike,
+)
 from limner.check.bids import (
     description,
     no_anatomy,
@@ -159,7 +168,6 @@ from limner.check.neurons import (
     channels,
     decodable,
     edge_per_axis,
-    faulty_sections,
     instances,
     likely_inverted,
     network_levels,
@@ -174,7 +182,6 @@ from limner.check.neurons import (
     overlapping,
     same_axes,
     same_lattice,
-    sections_table,
     solid_or_flat,
     some_reference,
     some_trial,
@@ -310,6 +317,7 @@ __all__ = [
     "class_indices",
     "colourless",
     "crop_axes",
+    "curve",
     "decodable",
     "deep_enough",
     "description",
@@ -350,6 +358,7 @@ __all__ = [
     "likely_inverted",
     "long_directions",
     "long_quaternion",
+    "look_unknown",
     "loose_slice",
     "manifest",
     "mask_not_empty",
@@ -393,9 +402,11 @@ __all__ = [
     "one_scan",
     "one_split",
     "one_value",
+    "one_volume",
     "only_classes",
     "only_instances",
     "only_read",
+    "only_volumes",
     "only_whole",
     "orientation",
     "other_blocks",
@@ -484,6 +495,7 @@ __all__ = [
     "varied",
     "volume",
     "volume_fits",
+    "voxels_alike",
     "whole_needs",
     "whole_numbers",
     "window_size",

@@ -13,8 +13,6 @@ from limner.check.errors import InputError, InputWarning
 
 #: What two volumes are called of which one is scored by the other.
 COMPARED = ("prediction", "reference")
-#: Sections that are named before the rest is counted.
-LISTED = 5
 
 
 def affinities(data: NDArray[Any], offsets: Sequence[Sequence[int]], *, shape: tuple[int, ...] | None = None) -> None:
@@ -295,29 +293,6 @@ def volume_fits(needed: float, available: float) -> None:
             f"the volume takes about {needed / 1e9:.3g} GB at once but {available / 1e9:.3g} GB are allowed; expected "
             "less: convert it to .zarr, which can go block by block, or cut it into pieces"
         )
-
-
-def faulty_sections(name: str, told: Sequence[str], *, sections: int) -> InputWarning:
-    """Word sections of a volume that will fail.
-
-    Args:
-        name: of the volume.
-        told: of each, its number and what is wrong with it.
-        sections: of the volume.
-    """
-    more = f"; and {len(told) - LISTED} more" if len(told) > LISTED else ""
-    return InputWarning(
-        f"sections of '{name}', of which there are {sections}, are unlike their neighbours: "
-        f"{'; '.join(told[:LISTED])}{more}: segments will be wrong there; look at them, and mend or replace them"
-    )
-
-
-def sections_table(path: Path, reason: object) -> InputError:
-    """Word a table of sections that cannot be read."""
-    return InputError(
-        f"'{path}' cannot be read ({type(reason).__name__}: {reason}); expected the table of sections that "
-        "`limner segment` wrote: restore it, or segment again"
-    )
 
 
 def stack(shape: tuple[int, ...], *, kind: str) -> None:

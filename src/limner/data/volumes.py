@@ -19,6 +19,7 @@ from limner.data.cohort import Case
 from limner.data.intensity import CELL, Moments
 from limner.data.scan import standardised
 from limner.data.store import Prepared
+from limner.data.tones import Look, looks
 from limner.evaluation.instances import common
 from limner.files import open_volume, stem
 from limner.priors.atlas import Atlas
@@ -84,6 +85,12 @@ class Volumes:
     def prepared(self, case: Case) -> Prepared:
         """Return a piece by its case."""
         return self.pieces[case.name]
+
+    def look(self) -> Look:
+        """Return what the pieces to train on look like."""
+        pieces = [self.prepared(case) for case in self.cases(TRAINING)]
+        sizes = np.linalg.norm(pieces[0].world[:-1, :-1], axis=0)
+        return looks([piece.image for piece in pieces], sizes)
 
     def cases(self, split: str) -> tuple[Case, ...]:
         """Return the cases of a split."""
