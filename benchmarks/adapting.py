@@ -1,16 +1,17 @@
 """Adapt a model that learned from clean sections, without labels, to degraded copies of them and to another tissue.
 
     python benchmarks/adapting.py MODEL                  copies of the medulla; half an hour for 200 steps
-    python benchmarks/adapting.py MODEL --flat MODEL2    and the sections of another species, by a model of two dimensions
+    python benchmarks/adapting.py MODEL --flat MODEL2    and the sections of another species, by a flat model
 
-MODEL learned from sections 0 to 125 of the medulla (`recipes/affinity.toml`), and its decoder was chosen on 125 to 145;
-MODEL2 learned from the same sections as flat images:
+MODEL learned from sections 0 to 125 of the medulla (`recipes/affinity.toml`), and its decoder was chosen on 125 to 145.
+MODEL2 learned from the same sections as images of two dimensions:
 
-    limner train recipes/affinity-membranes.toml -o flat --set data.volumes.0.image=medulla.hdf --set data.volumes.0.labels=medulla.hdf
-      --set data.volumes.0.ids=instances --set data.volumes.0.zero=unknown --set data.volumes.0.sections=[0,125] (and as much of the other piece)
+    limner train recipes/affinity-membranes.toml -o flat    and, with N = 0 and 1, sections [0,125] and [125,145],
+      --set data.volumes.N.image=medulla.hdf --set data.volumes.N.labels=medulla.hdf
+      --set data.volumes.N.ids=instances --set data.volumes.N.zero=unknown --set data.volumes.N.sections=[0,125]
 
-Whole copies are adapted to, as a user would, and sections 145 to 165 of them are scored. LIMNER_DATA names the folder of
-data. What is done is kept under --work, so that a run that was stopped goes on; `--try` shows that it works.
+Whole copies are adapted to, as a user would, and sections 145 to 165 of them are scored. LIMNER_DATA names the folder
+of data. What is done is kept under --work, so that a run that was stopped goes on; `--try` shows that it works.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ def compared(
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
     """Yield the lines of a table."""
-    yield f"| volume | | {' | '.join(columns)} | sure of, before and after | alike if spoiled, before and after | drift | s |"
+    more = "sure of, before and after | alike if spoiled, before and after | drift | s"
+    yield f"| volume | | {' | '.join(columns)} | {more} |"
     yield "|---|---|" + "---|" * (len(columns) + 4)
     for row in rows:
         numbers = " | ".join(f"{row[column]:.3f}" for column in columns)
@@ -218,7 +220,8 @@ def main() -> None:
             asked, "membranes", lambda model: membrane_dice(model, volume, there), volume=volume, model=asked.flat
         )
         lines += ["## Membranes of another species, Dice", "", *table(rows, ("dice", "best_dice")), ""]
-    told = f"Written by `benchmarks/adapting.py` on {dt.date.today()}: {machine()}. {asked.steps} steps, rate {asked.rate:g}."
+    told = f"Written by `benchmarks/adapting.py` on {dt.date.today()}: {machine()}. "
+    told += f"{asked.steps} steps, rate {asked.rate:g}."
     head = ["# Adapting without labels", "", told, "", "Decoders stay as they were chosen on the clean volume.", ""]
     asked.out.write_text("\n".join([*head, *lines]).rstrip() + "\n", encoding="utf-8")
 

@@ -95,6 +95,14 @@ def test_nothing_but_one_value_everywhere_is_no_fault() -> None:
     assert told(np.zeros((8, 40, 40), np.float32)) == []
 
 
+def test_what_surrounds_a_padded_stack_says_nothing() -> None:
+    padded = np.zeros((30, 200, 200), np.float32)
+    padded[:, :96, :96] = stack()
+    assert told(padded) == []
+    padded[12, :96, :96] -= 2
+    assert told(padded) == [(12, "dark")]
+
+
 def test_the_middle_of_large_sections_is_looked_at() -> None:
     assert middle(SIDE + 100) == slice(50, SIDE + 50)
     assert middle(7) == slice(0, 7)

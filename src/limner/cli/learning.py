@@ -150,7 +150,7 @@ def _to_volume(model: Path, volume: Path, *, out: Path, **given: Any) -> Iterato
     from limner.training.transfer import CONFIDENCE, adapt_volume
 
     found = adapt_volume(model, volume, out=out, **given)
-    yield f"intensities: matched; {found.steps} steps"
+    yield f"intensities: {'matched' if found.matched else 'alike already'}; {found.steps} steps"
     yield f"edges it is sure of (beyond {CONFIDENCE:g} of the way from even): " + _from_to(found.confident)
     yield "of those, decided alike where the volume is spoiled: " + _from_to(found.agreement)
     yield f"decided as by the source, of what that was sure of: {found.kept:.1%}"

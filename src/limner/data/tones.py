@@ -15,9 +15,13 @@ from limner import check
 from limner.config import Settings
 from limner.space import Array
 
-#: Shares of the voxels below the quantiles that are kept; the darkest and the brightest say nothing of the rest.
-SHARES = np.linspace(0.005, 0.995, 100)
+#: Shares of the voxels below the quantiles that are kept. Few, so that the curve is smooth; the darkest and the
+#: brightest voxels say nothing of the rest.
+SHARES = np.array([0.005, 0.02, 0.05, *np.arange(0.1, 0.95, 0.1).round(1), 0.95, 0.98, 0.995])
 NANOMETRES = 1e6
+#: By how much quantiles may differ, in sds of the image: pieces of one volume differ by so much in what they show, and
+#: a curve would only make them worse.
+CONTENT = 0.3
 #: Voxels of a volume that quantiles are taken of, at most.
 SAMPLE = 2_000_000
 
@@ -68,11 +72,16 @@ class Tones(Settings):
 
 
 def quantiles(images: Sequence[Array]) -> NDArray[np.float64]:
-    """Return quantiles at `SHARES` of images of any shape, as many voxels of each as it has of all."""
+    """Return quantiles at `SHARES` of images of any shape, as many voxels of each as it has of all.
+
+    Whole numbers are taken for the middle of what was rounded to them: or else the steps between quantiles would be
+    those of the numbers, and a curve through them would have steps too.
+    """
     total = sum(image.size for image in images)
     step = max(1, total // SAMPLE)
     some = np.concatenate([np.asarray(image).reshape(-1)[::step] for image in images])
-    return np.asarray(np.quantile(some, SHARES), np.float64)
+    values, counts = np.unique(some, return_counts=True)
+    return np.asarray(np.interp(SHARES, (np.cumsum(counts) - counts / 2) / some.size, values), np.float64)
 
 
 def looks(images: Sequence[Array], voxels: NDArray[np.float64]) -> Look:
@@ -81,13 +90,15 @@ def looks(images: Sequence[Array], voxels: NDArray[np.float64]) -> Look:
     return Look(quantiles=tuple(quantiles(images).tolist()), voxels=tuple(sizes.tolist()))
 
 
-def matching(image: Array, look: Look) -> Tones:
-    """Return the curve by which an image, of mean 0 and sd 1, has the quantiles of a look.
+def matching(image: Array, look: Look) -> Tones | None:
+    """Return the curve by which an image, of mean 0 and sd 1, has the quantiles of a look; None if it nearly has them.
 
     Source: histogram matching, as in Gonzalez and Woods, by quantiles; values that many voxels share become the mean of
     what their quantiles should be.
     """
     found = quantiles([image])
+    if np.abs(found - look.quantiles).max() <= CONTENT:
+        return None
     given, which = np.unique(found, return_inverse=True)
     wanted = np.bincount(which, look.quantiles) / np.bincount(which)
     return Tones(given=tuple(given.tolist()), wanted=tuple(wanted.tolist()))

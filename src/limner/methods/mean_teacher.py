@@ -26,6 +26,7 @@ class MeanTeacherOptions(Settings):
         consistency: weight of the agreement.
         decay: of the teacher's moving average.
         confidence: how far from one half, 0 to 1 of the way, what a teacher says must be for its student to agree.
+        balanced: whether what it says is below one half counts as much, all together, as what is above.
     """
 
     student: str = "supervised"
@@ -35,6 +36,7 @@ class MeanTeacherOptions(Settings):
     consistency: Annotated[float, Field(ge=0)] = 0.01
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     confidence: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    balanced: bool = False
 
 
 class MeanTeacher(Trainable):
@@ -95,7 +97,9 @@ class MeanTeacher(Trainable):
         with torch.no_grad():
             expected = self.teacher.predict(weak, prior, mask=batch.mask)
         sure = confident(expected, self.options.confidence) & batch.mask[:, None]
-        each = ((found - expected).square() * sure).flatten(1).sum(1) / sure.flatten(1).sum(1).clamp_min(1)
+        parts = [sure & (expected > 0.5), sure & (expected <= 0.5)] if self.options.balanced else [sure]
+        gaps = (found - expected).square()
+        each = torch.stack([_mean(gaps, where) for where in parts]).mean(0)
         unlabelled = ~labelled(batch).flatten(1).any(1) & ~without(marked(batch, self.task.classes - 1))
         return (each * unlabelled).sum() / unlabelled.sum().clamp_min(1)
 
@@ -113,6 +117,11 @@ class MeanTeacher(Trainable):
     def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:
         """Return (B, K, *S) float32 probabilities by the student."""
         return self.student.predict(image, prior, mask=mask)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Return the mean of values (B, ...) where they count, (B,); 0 where none does."""
+    return (values * where).flatten(1).sum(1) / where.flatten(1).sum(1).clamp_min(1)
 
 
 def confident(prediction: Tensor, confidence: float) -> Tensor:

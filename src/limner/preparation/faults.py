@@ -103,8 +103,7 @@ def faults(found: Measures) -> tuple[Fault, ...]:
     """
     missing = _missing(found)
     lost = {one.section for one in missing}
-    usual = float(np.exp(np.median(found.contrast)))
-    level, detail = _apart(found.level) / usual, _apart(found.detail)
+    level, detail = _apart(found.level) / _usual(found.contrast), _apart(found.detail)
     others = [
         *_beyond(-detail, "blurred", least=DETAIL, words=lambda far: f"{math.exp(-far):.0%} of its neighbours' detail"),
         *_beyond(detail, "noisy", least=DETAIL, words=lambda far: f"{math.exp(far):.1f} times its neighbours' detail"),
@@ -150,6 +149,12 @@ def _apart(values: NDArray[np.float64]) -> NDArray[np.float64]:
         others = np.concatenate([values[first:section], values[section + 1 : last]])
         around[section] = np.median(others, axis=0) if len(others) else values[section]
     return values - around
+
+
+def _usual(contrast: NDArray[np.float64]) -> float:
+    """Return the contrast of a usual part (Z, P, Q) that shows anything: stacks may be padded."""
+    shown = contrast[contrast > math.log(10 * SMALLEST)]
+    return math.exp(float(np.median(shown))) if shown.size else 1.0
 
 
 def _limit(apart: NDArray[np.float64], least: float) -> float:

@@ -6,6 +6,7 @@ import math
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -58,6 +59,7 @@ class Transfer:
     Args:
         steps: of the optimiser.
         volume: name of its file.
+        matched: whether its intensities go through a curve; they do not if they are nearly the source's.
         confident: shares of the volume's edges that the model is sure of, before and after.
         agreement: of those, the shares that it decides alike where the volume is spoiled, before and after.
         kept: share of the edges that the source was sure of that the adapted model decides alike.
@@ -67,6 +69,7 @@ class Transfer:
 
     steps: int
     volume: str
+    matched: bool
     confident: tuple[float, float]
     agreement: tuple[float, float]
     kept: float
@@ -142,7 +145,12 @@ class _Lesson:
         """Return what became of a method as its own student's teacher."""
         options = method.options.model_dump(mode="json", exclude_none=True)
         asked = MeanTeacherOptions(
-            student="affinity", options=options, consistency=1.0, decay=DECAY, confidence=CONFIDENCE
+            student="affinity",
+            options=options,
+            consistency=1.0,
+            decay=DECAY,
+            confidence=CONFIDENCE,
+            balanced=True,  # most edges are inside of objects, and those between them are what matters
         )
         both = MeanTeacher(method.task, asked)
         for one in (both.student, both.teacher):
@@ -152,10 +160,7 @@ class _Lesson:
         both.to(fabric.device)
         fit(both, self._loader(self.seed), stage=self.stage, fabric=fabric, folder=folder, log=log, seed=self.seed)
         log.close()
-        found = both.teacher.cpu().eval()
-        if not isinstance(found, Affinity):
-            raise TypeError(type(found))
-        return found
+        return cast("Affinity", both.teacher.cpu().eval())
 
     @torch.no_grad()
     def compared(self, before: Affinity, after: Affinity) -> Transfer:
@@ -177,6 +182,7 @@ class _Lesson:
         return Transfer(
             steps=self.stage.steps if after is not before else 0,
             volume="",
+            matched=before.options.tones is not None,
             confident=(sure_before / edges, sure_after / edges),
             agreement=(alike_before / max(1, sure_before), alike_after / max(1, sure_after)),
             kept=kept / max(1, sure_before),
