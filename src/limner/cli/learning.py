@@ -106,7 +106,7 @@ def adapt(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder for the adapted model.")],
     steps: Annotated[
         int | None,
-        typer.Option(min=0, help="One scan each [default: 50], or pieces of a volume [default: 200]."),
+        typer.Option(min=0, help="One scan each [default: 50], or pieces of a volume [default: 100]."),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="Which falls to 0 [default: 2e-4; of a volume 5e-4].")
