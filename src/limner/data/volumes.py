@@ -109,10 +109,10 @@ def _prepared(piece: Piece) -> Iterator[Prepared]:
     inner = grid.cropped(Box((start, *[0] * (grid.dimensions - 1)), (stop, *grid.shape[1:])))
     if not piece.flat:
         return (yield _as_case(piece, name, image=ready, ids=ids[start:stop], grid=inner))
+    # An axis of a microscope's volume need not lead along the world's axis of its number.
+    plane = Grid(inner.shape[1:], np.diag([*inner.voxel_sizes[1:], 1.0]))
     for number, (section, own) in enumerate(zip(ready, ids[start:stop], strict=True), start):
-        yield _as_case(
-            piece, f"{name}[{number}]", image=section, ids=own, grid=Grid(section.shape, inner.affine[1:, 1:])
-        )
+        yield _as_case(piece, f"{name}[{number}]", image=section, ids=own, grid=plane)
 
 
 def _as_case(piece: Piece, name: str, *, image: Array, ids: Array, grid: Grid) -> Prepared:
