@@ -9,6 +9,7 @@ from limner.check import InputError
 from limner.data.batch import IGNORE
 from limner.data.volumes import TRAINING, VALIDATION, Piece, Volumes, cells, numbered
 from limner.files import hdf5, save_volume
+from limner.files.nanometres import placed
 from limner.space import Grid, Volume
 
 SHAPE = (6, 8, 10)
@@ -94,3 +95,15 @@ def test_ids_are_numbered() -> None:
     np.testing.assert_array_equal(numbered(ids, unknown=True), [2, 1, IGNORE, 1])
     np.testing.assert_array_equal(numbered(ids, unknown=False), [2, 1, 0, 1])
     np.testing.assert_array_equal(numbered(ids[:2], unknown=True), [2, 1])
+
+
+def test_sections_of_a_microscopes_volume_are_flat_images(tmp_path: Path) -> None:
+    """Whose axes are z, y, x, and lead along the world's in the opposite order."""
+    grid = Grid(SHAPE, placed([40.0, 8.0, 4.0]))
+    rng = np.random.default_rng(0)
+    raw = Volume(rng.integers(0, 255, SHAPE).astype(np.float32), grid, "image")
+    ids = Volume(rng.integers(1, 4, SHAPE).astype(np.uint64), grid, "instances")
+    hdf5.write_all({hdf5.RAW: raw, hdf5.LABELS: ids}, tmp_path / "cube.hdf")
+    kept = Volumes.opened([Piece(image=tmp_path / "cube.hdf", flat=True)])
+    assert len(kept.cases(TRAINING)) == SHAPE[0]
+    assert kept.look().voxels == (8.0, 4.0)

@@ -314,7 +314,8 @@ def test_a_folder_keeps_affinities(home: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.grid.affine, wanted.grid.affine)
     both = [open_affinities(tmp_path / name / "cube_affinities.zarr") for name in ("whole", "blocks")]
     np.testing.assert_array_equal(both[0].data, both[1].data)
-    assert sorted(path.name for path in (tmp_path / "blocks").iterdir()) == ["cube_affinities.zarr", "cube_labels.zarr"]
+    names = ["cube_affinities.zarr", "cube_labels.zarr", "cube_sections.csv"]
+    assert sorted(path.name for path in (tmp_path / "blocks").iterdir()) == names
 
 
 def test_size_and_memory_decide(home: Path, tmp_path: Path, method: Affinity) -> None:

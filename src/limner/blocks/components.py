@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from limner.blocks.stages import CONTACTS, FRAGMENTS, LABELS, Blocks, segments
 from limner.blocks.working import name_at
 from limner.cluster import Item, Made
-from limner.instances import components, contacts, fragments_of, limit_of
+from limner.instances import components, contacts, fragments_of, limit_of, without_dust
 from limner.space import Box
 
 
@@ -20,11 +20,19 @@ class Labelled(Blocks):
     name, dtype = FRAGMENTS, np.uint32
 
     def made(self, box: Box, item: Item) -> Made:
-        """Write the components of a box, their sizes and their first voxels."""
+        """Write the components of a box that may be of a segment, their sizes and their first voxels."""
         values, offsets = self.read(box)
-        labels = components(values, offsets, threshold=self.plan.wanted.by.threshold, threads=self.threads or None)
+        by = self.plan.wanted.by
+        labels = components(values, offsets, threshold=by.threshold, threads=self.threads or None)
+        labels = without_dust(labels, self._open(box), smallest=by.smallest)
         found = fragments_of(labels, box, shape=self.source.grid.shape)
         return self.kept(item, asdict(found), files=self.write(box, labels), fragments=len(found.sizes))
+
+    def _open(self, box: Box) -> list[tuple[int, int]]:
+        """Return axis and index, 0 or -1, of the faces of a box beyond which the volume goes on."""
+        ends = enumerate(zip(box.start, box.stop, self.source.grid.shape, strict=True))
+        faces = [((axis, 0, start > 0), (axis, -1, stop < size)) for axis, (start, stop, size) in ends]
+        return [(axis, index) for pair in faces for axis, index, inner in pair if inner]
 
 
 class Joined(Blocks):

@@ -7,6 +7,15 @@ instead, and what to do.
 
 from __future__ import annotations
 
+from limner.check.adapting import (
+    curve,
+    faulty_sections,
+    look_unknown,
+    one_volume,
+    only_volumes,
+    sections_table,
+    voxels_alike,
+)
 from limner.check.bids import (
     description,
     no_anatomy,
@@ -319,6 +328,7 @@ __all__ = [
     "colourless",
     "countable",
     "crop_axes",
+    "curve",
     "decodable",
     "deep_enough",
     "description",
@@ -329,6 +339,7 @@ __all__ = [
     "enough_bytes",
     "existing_file",
     "existing_store",
+    "faulty_sections",
     "fields_lost",
     "finite",
     "fits",
@@ -362,6 +373,7 @@ __all__ = [
     "local",
     "long_directions",
     "long_quaternion",
+    "look_unknown",
     "loose_slice",
     "manifest",
     "mask_not_empty",
@@ -409,10 +421,12 @@ __all__ = [
     "one_scan",
     "one_split",
     "one_value",
+    "one_volume",
     "only_classes",
     "only_instances",
     "only_ome",
     "only_read",
+    "only_volumes",
     "only_whole",
     "only_written",
     "orientation",
@@ -450,6 +464,7 @@ __all__ = [
     "same_study",
     "scan_fits",
     "scheduler_lost",
+    "sections_table",
     "sections_there",
     "settled_by_profile",
     "several_series",
@@ -502,6 +517,7 @@ __all__ = [
     "varied",
     "volume",
     "volume_fits",
+    "voxels_alike",
     "whole_numbers",
     "window_size",
     "without_contrast",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,7 @@ def check_paths(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="TABLE", help="A line for each, as .csv.")] = None,
     labels: Labels = None,
 ) -> None:
-    """Look at files without segmenting: geometry, intensities, labels, what is odd, and what segmenting would take."""
+    """Look at files without segmenting: geometry, intensities, labels, bad sections, oddities, what it would take."""
     from limner.files.inspection import inspected
 
     if out:
@@ -95,7 +96,7 @@ def check_paths(
     with progress(len(files), "looking") as (tell, advance):
         for path in files:
             tell(path.name)
-            finding = inspected(path, table)
+            finding = _sections_too(inspected(path, table), path)
             needed = _needs(finding)
             lines = [*finding.lines(), *([("to segment", str(needed))] if needed else [])]
             print(f"{path}\n" + "\n".join(f"  {name:<12} {value}" for name, value in lines))
@@ -114,6 +115,15 @@ def _needs(finding: Finding) -> Needs | None:
     from limner.inference.needs import needs
 
     return needs(finding.image) if finding.image and finding.image.data.ndim == 3 else None
+
+
+def _sections_too(finding: Finding, path: Path) -> Finding:
+    """Return a finding with notes on the sections of a microscope's volume that will fail."""
+    from limner.inference.sections import judged
+
+    found = judged(finding.image.data) if finding.image and _is_partition(path) else None
+    notes = [f"section {one.section} is {one}" for one in found[1]] if found else []
+    return replace(finding, notes=(*finding.notes, *notes))
 
 
 def _is_partition(path: Path) -> bool:

@@ -1,16 +1,18 @@
-"""Commands that learn: atlas, from label maps, and train, from scans."""
+"""Commands that learn: atlas, from label maps; train and adapt, from scans and volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limner import check
 from limner.cli.arguments import Labels, Scans, expanded, table_of
+from limner.cli.objects import tells_objects
 from limner.cli.terminal import progress, told
 
 if TYPE_CHECKING:
@@ -102,18 +104,61 @@ def adapt(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model from `limner train`; it stays as it is.")],
     scans: Scans,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder for the adapted model.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps, one scan each.")] = 50,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Which falls to 0.")] = 2e-4,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="One scan each [default: 50], or pieces of a volume [default: 100]."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Which falls to 0 [default: 2e-4; of a volume 5e-4].")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VOLUME", help="Of the kind that MODEL learned from, where it does not know what that was."
+        ),
+    ] = None,
 ) -> None:
-    """Go on with what a model learned, without labels, on scans of another kind: one is enough."""
+    """Go on with what a model learned, without labels, on scans of another kind: one is enough.
+
+    A model that tells objects apart is adapted to one volume: intensities are matched to those it learned from, and it
+    learns to say of spoiled pieces what the average of its own weights is sure of. --steps 0 only matches them.
+    """
     paths = expanded(scans)
+    asked = {"steps": steps, "learning_rate": learning_rate}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    with told():
+        if tells_objects(model):
+            check.one_volume(len(paths))
+            lines = list(_to_volume(model, paths[0], out=out, like=like, **given))
+        else:
+            check.only_volumes([name for name, value in (("--like", like), ("--steps 0", steps == 0)) if value])
+            lines = list(_to_scans(model, paths, out=out, **given))
+    print("\n".join([*lines, f"model: {out}"]))
+
+
+def _to_scans(model: Path, scans: Sequence[Path], *, out: Path, **given: Any) -> Iterator[str]:
+    """Adapt a model of structures, and yield what is to be said of it."""
     from limner.training.adaptation import adapt as adapted
 
-    with told():
-        found = adapted(model, paths, out=out, steps=steps, learning_rate=learning_rate)
-    print(f"objective: {found.before:.4f} to {found.after:.4f} nats per voxel after {found.steps} steps")
-    print(f"drift: {found.drift:.2%} of the weights' norm")
-    print(f"model: {out}")
+    found = adapted(model, scans, out=out, **given)
+    yield f"objective: {found.before:.4f} to {found.after:.4f} nats per voxel after {found.steps} steps"
+    yield f"drift: {found.drift:.2%} of the weights' norm"
+
+
+def _to_volume(model: Path, volume: Path, *, out: Path, **given: Any) -> Iterator[str]:
+    """Adapt a model that tells objects apart, and yield what is to be said of it."""
+    from limner.training.transfer import CONFIDENCE, adapt_volume
+
+    found = adapt_volume(model, volume, out=out, **given)
+    yield f"intensities: {'matched' if found.matched else 'alike already'}; {found.steps} steps"
+    yield f"edges it is sure of (beyond {CONFIDENCE:g} of the way from even): " + _from_to(found.confident)
+    yield "of those, decided alike where the volume is spoiled: " + _from_to(found.agreement)
+    yield f"decided as by the source, of what that was sure of: {found.kept:.1%}"
+    yield f"drift: {found.drift:.2%} of the weights' norm"
+
+
+def _from_to(shares: tuple[float, float]) -> str:
+    return "{:.1%} to {:.1%}".format(*shares)
 
 
 def _show_spread(path: Path) -> None:

@@ -99,6 +99,8 @@ def segment_instances(
     """
     from limner.inference.neurons import segment_volumes
     from limner.methods.storage import method_name
+    from limner.report import report_folder
+    from limner.report.stacks import are_volumes
 
     for option, value in given.items():
         if value:
@@ -108,6 +110,8 @@ def segment_instances(
     with cohort_progress("segmenting") as progress, told():
         for path in segment_volumes(expanded(paths), out, model=model, **asked, progress=progress):
             print(f"instances: {path}")
+    if are_volumes(out):
+        print(f"report: {report_folder(out)}")
 
 
 def _show(trials: Sequence[Trial]) -> None:

@@ -61,11 +61,22 @@ def varied(image: Tensor, labels: Tensor, *, by: Microscopy) -> tuple[Tensor, Te
         image, labels = turned(image, labels, by=by)
         if by.elastic:
             image, labels = bent(image, labels, by=by)
-        image = _toned(image, by)
-        solid = image.ndim == 5
-        sections = image if solid else image[:, :, None]
-        sections, found = damaged(sections, labels if solid else labels[:, None], by=by.defects)
-    return (sections, found) if solid else (sections[:, :, 0], found[:, 0])
+        return _harmed(_toned(image, by), labels, by=by.defects)
+
+
+def spoiled(image: Tensor, *, by: Microscopy) -> Tensor:
+    """Return images (B, C, *S) of another tone, with noise and defects, whose voxels stay where they are."""
+    with torch.autocast(image.device.type, enabled=False):
+        still = by.defects.model_copy(update={"misaligned": 0.0})
+        return _harmed(_toned(image, by), image.new_zeros(image[:, 0].shape, dtype=torch.long), by=still)[0]
+
+
+def _harmed(image: Tensor, labels: Tensor, *, by: Defects) -> tuple[Tensor, Tensor]:
+    """Return images (B, C, *S) with defects of sections, and labels (B, *S); a flat image is a section."""
+    if image.ndim == 5:
+        return damaged(image, labels, by=by)
+    sections, found = damaged(image[:, :, None], labels[:, None], by=by)
+    return sections[:, :, 0], found[:, 0]
 
 
 def turned(image: Tensor, labels: Tensor, *, by: Microscopy) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from limner.data.cohort import Case
 from limner.data.intensity import CELL, Moments
 from limner.data.scan import standardised
 from limner.data.store import Prepared
+from limner.data.tones import Look, looks
 from limner.evaluation.instances import common
 from limner.files import open_volume, stem
 from limner.priors.atlas import Atlas
@@ -85,6 +86,12 @@ class Volumes:
         """Return a piece by its case."""
         return self.pieces[case.name]
 
+    def look(self) -> Look:
+        """Return what the pieces to train on look like."""
+        pieces = [self.prepared(case) for case in self.cases(TRAINING)]
+        sizes = np.linalg.norm(pieces[0].world[:-1, :-1], axis=0)
+        return looks([piece.image for piece in pieces], sizes)
+
     def cases(self, split: str) -> tuple[Case, ...]:
         """Return the cases of a split."""
         return tuple(one.case for one in self.pieces.values() if one.case.split == split)
@@ -102,10 +109,10 @@ def _prepared(piece: Piece) -> Iterator[Prepared]:
     inner = grid.cropped(Box((start, *[0] * (grid.dimensions - 1)), (stop, *grid.shape[1:])))
     if not piece.flat:
         return (yield _as_case(piece, name, image=ready, ids=ids[start:stop], grid=inner))
+    # An axis of a microscope's volume need not lead along the world's axis of its number.
+    plane = Grid(inner.shape[1:], np.diag([*inner.voxel_sizes[1:], 1.0]))
     for number, (section, own) in enumerate(zip(ready, ids[start:stop], strict=True), start):
-        yield _as_case(
-            piece, f"{name}[{number}]", image=section, ids=own, grid=Grid(section.shape, inner.affine[1:, 1:])
-        )
+        yield _as_case(piece, f"{name}[{number}]", image=section, ids=own, grid=plane)
 
 
 def _as_case(piece: Piece, name: str, *, image: Array, ids: Array, grid: Grid) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,7 @@ class Prediction:
         side: voxels along each axis of what the network looks at in one piece, as `Lattice.of` takes it.
         state: hash of how the volume's files looked at the beginning.
         weights: hash of the model's at the beginning: another model in the same folder is another prediction.
+        tones: hash of the curve of an adapted model, which its weights say nothing of; nothing without one.
     """
 
     volume: Path
@@ -49,6 +51,7 @@ class Prediction:
     side: int | None
     state: str
     weights: str
+    tones: str = ""
 
     @classmethod
     def of(cls, volume: Path, model: Path, *, mirrored: bool | None = None, side: int | None = None) -> Prediction:
@@ -65,13 +68,16 @@ class Prediction:
         """
         method = affinity_method(load_model(model), mirrored=mirrored)
         state, weights = working.state(volume), model_hash(model)
-        return cls(volume.absolute(), model.absolute(), method.options.mirrored, side, state, weights)
+        curve = method.options.tones
+        tones = hashlib.sha256(curve.model_dump_json().encode()).hexdigest()[:16] if curve else ""
+        return cls(volume.absolute(), model.absolute(), method.options.mirrored, side, state, weights, tones)
 
     @property
     def origin(self) -> tuple[tuple[str, str], ...]:
         """What affinities are made from, name by name, as it is in this process."""
-        side = () if self.side is None else (("side", str(self.side)),)
-        return (("volume", self.state), ("model", model_hash(self.model)), ("mirrored", self.mirrored), *side)
+        more = {"side": None if self.side is None else str(self.side), "tones": self.tones}
+        known = tuple((name, value) for name, value in more.items() if value)
+        return (("volume", self.state), ("model", model_hash(self.model)), ("mirrored", self.mirrored), *known)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from limner.inference.blockwise import Prediction, segment_by_blocks
 from limner.inference.lattice import MARGIN, Lattice
 from limner.inference.lattice import predicted as predicted_box
 from limner.inference.objects import affinity_method, decoder_of, offsets_in, whole_memory
+from limner.inference.sections import ENDING, keep, looked_over
 from limner.instances.decoding import Decoder, decoded
 from limner.methods.affinity import Affinity
 from limner.methods.storage import load_model
@@ -43,7 +45,8 @@ def segment_volumes(
 ) -> Iterator[Path]:
     """Segment volumes, write for each NAME_affinities.zarr and NAME_labels, and yield the file of labels.
 
-    A volume that takes more memory than there is goes block by block, and goes on where it was stopped.
+    Before, its sections are looked over: a warning tells which will fail, and NAME_sections.csv says more. A volume
+    that takes more memory than there is goes block by block, and goes on where it was stopped.
 
     Args:
         paths: files of volumes.
@@ -66,7 +69,11 @@ def segment_volumes(
     progress = progress or Progress()
     for name, path in zip(case_names(paths), paths, strict=True):
         kept = None if alone else out / f"{name}_affinities.zarr"
-        if executor or _too_large(method, path, memory=memory):
+        large = executor or _too_large(method, path, memory=memory)
+        progress.begun(1, known=0, changed=[])
+        progress.step(path.name, "sections")
+        _look_over(path, None if alone else out / f"{name}{ENDING}")
+        if large:
             target = out if alone else out / f"{name}_labels.zarr"
             crew = Crew(executor or (Processes(1, threads=0, memory=memory) if memory else Serial()), progress)
             what = Prediction.of(path, model, mirrored=mirrored)
@@ -77,12 +84,25 @@ def segment_volumes(
         yield target
 
 
+def _look_over(path: Path, table: Path | None) -> None:
+    """Warn of sections of a volume that will fail, and write what was measured to a table, if there is to be one."""
+    found = looked_over(path)
+    if found is None:
+        return
+    measures, wrong = found
+    if wrong:
+        told = [f"{one.section} ({one})" for one in wrong]
+        warnings.warn(check.faulty_sections(path.name, told, sections=len(measures)), stacklevel=3)
+    if table:
+        _make(table.parent)
+        keep(measures, wrong, path=table)
+
+
 def _segment_at_once(
     method: Affinity, path: Path, *, target: Path, kept: Path | None, memory: float | None, progress: Progress
 ) -> None:
     """Write the segments of a volume, and its affinities if they are to be kept."""
     began = time.perf_counter()
-    progress.begun(1, known=0, changed=[])
     progress.step(target.name, "affinities")
     found = volume_affinities(method, path, memory=memory)
     if kept:

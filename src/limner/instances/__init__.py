@@ -8,7 +8,7 @@ from limner.instances.climbing import Climb, fragments, fragments_within
 from limner.instances.connected import PART, REACH, components, filled, grown, limit_of
 from limner.instances.flooding import watershed
 from limner.instances.mutex import mutex_watershed
-from limner.instances.stitching import Fragments, agreed, contacts, fragments_of, settled, stitched
+from limner.instances.stitching import Fragments, agreed, contacts, fragments_of, settled, stitched, without_dust
 
 __all__ = [
     "PART",
@@ -38,4 +38,5 @@ __all__ = [
     "stitched",
     "valid",
     "watershed",
+    "without_dust",
 ]

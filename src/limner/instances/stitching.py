@@ -31,8 +31,32 @@ class Fragments:
     firsts: NDArray[np.int64]
 
 
+def without_dust(labels: NDArray[np.int32], faces: Iterable[tuple[int, int]], *, smallest: int) -> NDArray[np.int32]:
+    """Return a block's labels without those that can become no segment: too small, and in touch with no other block.
+
+    At high thresholds a third of all voxels of real affinities are pieces of their own, and nobody need keep books of
+    those.
+
+    Args:
+        labels: (*S) from 1 on, in the order of their first voxels, as are those returned; 0 is what was left out.
+        faces: axis and index, 0 or -1, of those beyond which the volume goes on.
+        smallest: voxels of the smallest segment that stays.
+    """
+    from limner.instances.kernels import forest
+
+    flat = np.ascontiguousarray(labels).reshape(-1)
+    stays = forest.sizes(flat, int(flat.max(initial=0))) >= smallest
+    for axis, index in faces:
+        stays[labels.take(index, axis)] = True
+    stays[0] = False
+    return np.asarray((np.cumsum(stays) * stays).astype(np.int32)[labels])
+
+
 def fragments_of(labels: NDArray[np.int32], box: Box, *, shape: tuple[int, ...]) -> Fragments:
-    """Return what is told of labels (*box) from 1 on, in the order of their first voxels, in a volume of `shape`."""
+    """Return what is told of labels (*box) from 1 on, in the order of their first voxels, in a volume of `shape`.
+
+    Voxels of 0 are of none.
+    """
     from limner.instances.kernels import forest
 
     flat = np.ascontiguousarray(labels).reshape(-1)
@@ -90,7 +114,8 @@ def stitched(
     for first, second in (each.T for each in pairs):
         forest.join_all(sets, np.ascontiguousarray(first), np.ascontiguousarray(second))
     forest.number(sets)
-    return _named(fragments, sets - 1, smallest=smallest)
+    sets -= 1
+    return _named(fragments, sets, smallest=smallest)
 
 
 def settled(
@@ -120,13 +145,19 @@ def settled(
 
 
 def _named(fragments: Fragments, sets: NDArray[np.int64], *, smallest: int) -> tuple[NDArray[np.uint64], int]:
-    """Return segments in the order of their first voxels, from the set of each fragment, (F,) from 0 on."""
+    """Return segments in the order of their first voxels, given each fragment's set, (F,) from 0 on: it is changed."""
+    from limner.instances.kernels import forest
+
     count = int(sets.max(initial=-1)) + 1
     sizes, firsts = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
     np.add.at(sizes, sets, fragments.sizes)
     np.minimum.at(firsts, sets, fragments.firsts)
-    order = np.argsort(firsts)
-    order = order[sizes[order] >= smallest]
+    stay = np.flatnonzero(sizes >= smallest)
+    stay = stay[np.argsort(firsts[stay])]
+    # Most of what is in memory now: nothing of it may be there twice.
+    del sizes, firsts
     names = np.zeros(count, np.uint64)
-    names[order] = np.arange(1, len(order) + 1, dtype=np.uint64)
-    return names[sets], len(order)
+    names[stay] = np.arange(1, len(stay) + 1, dtype=np.uint64)
+    found = sets.view(np.uint64)
+    forest.rename(found, names)
+    return found, len(stay)

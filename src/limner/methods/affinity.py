@@ -13,7 +13,8 @@ from torch import Tensor
 from limner import check
 from limner.config import Settings
 from limner.data.batch import IGNORE, Batch
-from limner.data.electron import Microscopy, varied
+from limner.data.electron import Microscopy, spoiled, varied
+from limner.data.tones import Tones
 from limner.instances import ends, nearest
 from limner.instances.decoding import Decoder, decoded
 from limner.losses import balanced_cross_entropy, known_square
@@ -42,6 +43,7 @@ class AffinityOptions(Settings):
         microscopy: how pieces are changed before they are learned from.
         mirrored: whether predictions are averaged over "flips" of every axis, and with "all" over exchanged axes too,
             as far as `microscopy` exchanges them.
+        tones: curve that intensities go through before the network sees them, of a model that was adapted.
         decoder: of the segments.
     """
 
@@ -52,6 +54,7 @@ class AffinityOptions(Settings):
     shape_weight: Weight = 2.0
     microscopy: Microscopy = Microscopy()
     mirrored: Literal["none", "flips", "all"] = "none"
+    tones: Tones | None = None
     decoder: Decoder = Decoder()
 
 
@@ -92,7 +95,7 @@ class Affinity(Trainable):
     def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:  # noqa: ARG002
         """Yield balanced cross-entropy of near and far edges, and the squared error of shapes."""
         image, labels = varied(batch.image, torch.where(batch.mask, batch.labels, IGNORE), by=self.options.microscopy)
-        scores = self.network(image).float()
+        scores = self.network(self._toned(image)).float()
         targets, known = edges_of(labels, self.offsets)
         terms = {"near": self._edge_loss(scores, targets, known=known, channels=self.near)}
         if self.far and self.options.far_weight:
@@ -111,7 +114,7 @@ class Affinity(Trainable):
         """Return (B, C, *S) float32 affinities, one for each offset; S is a multiple of the stride."""
 
         def seen(view: Tensor) -> Tensor:
-            scores: Tensor = self.network(view)
+            scores: Tensor = self.network(self._toned(view))
             return scores[:, : len(self.offsets)].float().sigmoid()
 
         if self.options.mirrored == "none":
@@ -119,6 +122,14 @@ class Affinity(Trainable):
         groups = self.options.microscopy.exchanged if self.options.mirrored == "all" else ()
         ways = list(views(self.task.dimensions, exchanged=groups))
         return averaged(seen, image, offsets=self.offsets, ways=ways)
+
+    def views(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images as they are, and with defects, noise and another tone, as `microscopy` has them."""
+        return image, spoiled(image, by=self.options.microscopy)
+
+    def _toned(self, image: Tensor) -> Tensor:
+        """Return images as the network is to see them."""
+        return self.options.tones(image) if self.options.tones else image
 
     def segment(self, prediction: Tensor) -> Array:
         """Return the segments of affinities, (B, *S) from 1 on; 0 where there is none."""

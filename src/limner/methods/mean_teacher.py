@@ -25,6 +25,8 @@ class MeanTeacherOptions(Settings):
         options: of the student.
         consistency: weight of the agreement.
         decay: of the teacher's moving average.
+        confidence: how far from one half, 0 to 1 of the way, what a teacher says must be for its student to agree.
+        balanced: whether what it says is below one half counts as much, all together, as what is above.
     """
 
     student: str = "supervised"
@@ -33,6 +35,8 @@ class MeanTeacherOptions(Settings):
     )
     consistency: Annotated[float, Field(ge=0)] = 0.01
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    balanced: bool = False
 
 
 class MeanTeacher(Trainable):
@@ -42,7 +46,8 @@ class MeanTeacher(Trainable):
 
     Source: Tarvainen and Valpola 2017, as in Vorontsov et al. 2022: a teacher that begins apart, a decay that never
     changes, the squared difference on unlabelled images that show a target; unlike the public code, the teacher follows
-    in training alone, and scores of normalisation in batches are averaged too.
+    in training alone, and scores of normalisation in batches are averaged too. Two views of an image, where a method
+    has them, and a teacher who is followed only where it is sure are those of French et al. 2018 (arXiv 1706.05208).
     """
 
     Options = MeanTeacherOptions
@@ -83,13 +88,18 @@ class MeanTeacher(Trainable):
         yield from turns
 
     def _apart(self, batch: Batch, prior: PlacedPrior | None) -> Tensor:
-        """Return the mean squared difference of student and teacher, over images without labels not marked absent."""
-        found = self.student.predict(batch.image, prior, mask=batch.mask)
+        """Return the mean squared difference of student and teacher where it is sure, over images without labels.
+
+        Images that are marked to be without a target are left out.
+        """
+        weak, strong = self.student.views(batch.image)
+        found = self.student.predict(strong, prior, mask=batch.mask)
         with torch.no_grad():
-            expected = self.teacher.predict(batch.image, prior, mask=batch.mask)
-        gaps = (found - expected).square().mean(1)[:, None].flatten(1)
-        inside = batch.mask.flatten(1).to(gaps)
-        each = (gaps * inside).sum(1) / inside.sum(1).clamp_min(1)
+            expected = self.teacher.predict(weak, prior, mask=batch.mask)
+        sure = confident(expected, self.options.confidence) & batch.mask[:, None]
+        parts = [sure & (expected > 0.5), sure & (expected <= 0.5)] if self.options.balanced else [sure]
+        gaps = (found - expected).square()
+        each = torch.stack([_mean(gaps, where) for where in parts]).mean(0)
         unlabelled = ~labelled(batch).flatten(1).any(1) & ~without(marked(batch, self.task.classes - 1))
         return (each * unlabelled).sum() / unlabelled.sum().clamp_min(1)
 
@@ -107,3 +117,13 @@ class MeanTeacher(Trainable):
     def predict(self, image: Tensor, prior: PlacedPrior | None, *, mask: Tensor | None = None) -> Tensor:
         """Return (B, K, *S) float32 probabilities by the student."""
         return self.student.predict(image, prior, mask=mask)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Return the mean of values (B, ...) where they count, (B,); 0 where none does."""
+    return (values * where).flatten(1).sum(1) / where.flatten(1).sum(1).clamp_min(1)
+
+
+def confident(prediction: Tensor, confidence: float) -> Tensor:
+    """Return what of a prediction, from 0 to 1, is at least so far from one half, as a share of the way; bool."""
+    return (2 * prediction - 1).abs() >= confidence

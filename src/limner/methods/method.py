@@ -102,6 +102,10 @@ class Trainable(nn.Module):
         """Return the options with which it goes on learning from scans without labels."""
         return self.options
 
+    def views(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, *S) as a teacher is to see them, and as its student; voxels stay where they are."""
+        return image, image
+
     def look_over(self, cases: int) -> None:
         """Warn, before anything is learned, if so many cases are too few."""
 

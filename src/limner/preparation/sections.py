@@ -56,9 +56,7 @@ def aligned(stack: Volume, *, farthest: int = 32, drift: float = 50) -> tuple[Vo
     shifts = np.rint(positions(sections, farthest=farthest, drift=drift)).astype(np.int64)
     moved = np.stack([shifted(section, shift) for section, shift in zip(stack.data, shifts, strict=True)])
     steps = zip(sections[:-1], sections[1:], np.diff(shifts, axis=0), strict=True)
-    scores = np.array(
-        [[_alike(one, other, shift=(0, 0)), _alike(one, other, shift=step)] for one, other, step in steps]
-    )
+    scores = np.array([[alike(one, other, shift=(0, 0)), alike(one, other, shift=step)] for one, other, step in steps])
     return Volume(moved, stack.grid, "image", stack.header), Alignment(shifts, *scores.reshape(-1, 2).T)
 
 
@@ -94,8 +92,8 @@ def compared(one: Array, other: Array, *, farthest: int) -> tuple[NDArray[np.flo
     reach = [min(farthest, (size - 1) // 2) for size in window.shape]
     around = np.roll(peaks, reach, (0, 1))[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
     shift = np.array(np.unravel_index(around.argmax(), around.shape)) - reach
-    alike = _alike(one, other, shift=shift)
-    return shift.astype(np.float64), max(0.0, alike) ** 2 if alike > LOWEST else 0.0
+    sure = alike(one, other, shift=shift)
+    return shift.astype(np.float64), max(0.0, sure) ** 2 if sure > LOWEST else 0.0
 
 
 def shifted(section: Array, shift: Array) -> Array:
@@ -114,7 +112,7 @@ def _overlap(shape: tuple[int, ...], shift: Array) -> tuple[tuple[slice, ...], t
     return target, source
 
 
-def _alike(one: Array, other: Array, *, shift: Array | tuple[int, int]) -> float:
+def alike(one: Array, other: Array, *, shift: Array | tuple[int, int]) -> float:
     """Return the correlation of a section with another that is moved by `shift`, where both are; 0 if one is even."""
     target, source = _overlap(one.shape, np.asarray(shift))
     first, second = one[target].ravel(), other[source].ravel()

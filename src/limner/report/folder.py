@@ -16,6 +16,7 @@ from limner.report.case import CaseReport
 from limner.report.manifest import Entry, read_manifest
 from limner.report.page import write_report
 from limner.report.run import is_run, report_run
+from limner.report.stacks import are_volumes, report_volumes
 from limner.space import Kind, LabelTable, Volume, led
 
 REPORT = "report.html"
@@ -27,7 +28,7 @@ def report_folder(
     references: Sequence[Path] = (),
     progress: Callable[[Sequence[Entry]], Iterable[Entry]] = iter,
 ) -> Path:
-    """Write the report of a segmentation beside its manifest, or that of a training run beside its metrics.
+    """Write the report of a segmentation beside its manifest, of a training run, or of the sections of volumes.
 
     A scan that is no longer where it was is shown by its labels alone, and one whose reference does not fit without
     it; notes say so. A scan whose labels cannot be read is shown as failed.
@@ -47,6 +48,8 @@ def report_folder(
     folder = Path(folder)
     if is_run(folder):
         return report_run(folder)
+    if are_volumes(folder):
+        return report_volumes(folder)
     manifest = read_manifest(folder)
     reference_of = _references(manifest.entries, references) if references else {}
     cases = (

@@ -54,7 +54,7 @@ def train(
     out = Path(out)
     _check_folder(recipe, out, resume=resume)
     keep_memory()
-    fabric = _fabric(recipe)
+    fabric = fabric_of(recipe.device, devices=recipe.devices, precision=recipe.precision)
     if (out / MODEL).exists():
         return out / MODEL
     model = load_model(start) if start else None
@@ -157,22 +157,22 @@ def _differing(ours: Any, theirs: Any, *, key: str = "") -> Iterator[tuple[str, 
         yield key, ours, theirs
 
 
-def _fabric(recipe: Recipe) -> Fabric:
-    """Return the devices and the precision that a recipe asks for.
+def fabric_of(device: str = "auto", *, devices: int = 1, precision: str = "auto") -> Fabric:
+    """Return devices and precision, as a recipe asks for them.
 
     Raises:
         InputError: for GPUs that are not there.
     """
     found = torch.cuda.device_count()
-    device = ("cuda" if found else "cpu") if recipe.device == "auto" else recipe.device
-    if device == "cuda" and found < recipe.devices:
-        raise check.no_device(recipe.devices, found)
-    half = recipe.precision == "bf16" or (recipe.precision == "auto" and _fast_in_half(device))
+    device = ("cuda" if found else "cpu") if device == "auto" else device
+    if device == "cuda" and found < devices:
+        raise check.no_device(devices, found)
+    half = precision == "bf16" or (precision == "auto" and _fast_in_half(device))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells everybody which precision it uses
     # Processes that begin anew: what began with sys.argv would do its preparation again, and forks lose their threads.
-    strategy = "ddp_spawn" if recipe.devices > 1 else "auto"
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if half else "32-true"
-    return Fabric(accelerator=device, devices=recipe.devices, strategy=strategy, precision=precision)
+    strategy = "ddp_spawn" if devices > 1 else "auto"
+    bits: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if half else "32-true"
+    return Fabric(accelerator=device, devices=devices, strategy=strategy, precision=bits)
 
 
 def _fast_in_half(device: str) -> bool:
@@ -259,7 +259,7 @@ def _save(materials: Materials, out: Path) -> None:
     method = materials.method(stage)
     load_weights(method, out / CHECKPOINTS / f"{stage.name}{SUFFIX}")
     cases = materials.training
-    provenance = {
+    provenance: dict[str, Any] = {
         "scans": len(cases),
         "people": len({case.person for case in cases}),
         "labelled": sum(case.labels is not None for case in cases),
@@ -267,6 +267,8 @@ def _save(materials: Materials, out: Path) -> None:
         "seed": recipe.seed,
         "stages": [stage.model_dump(mode="json", exclude_none=True) for stage in recipe.stages],
     }
+    if materials.volumes:
+        provenance["look"] = materials.volumes.look().model_dump(mode="json")
     # Maps are learned from at any size of voxels; what they taught labels scans in their own.
     preparation = materials.preparation(stage if stage.data == "scans" else stage.model_copy(update={"spacing": None}))
     save_model(
