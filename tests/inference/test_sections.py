@@ -66,6 +66,7 @@ def test_the_commands_tell_before_and_after(tmp_path: Path) -> None:
     taught(tmp_path, steps=2)
     save_volume(harmed(), tmp_path / "bad.zarr")
     done = tiny.limner("check", "bad.zarr", "-o", "found.csv", at=tmp_path)
+    assert "to segment" not in done.stdout  # what it would take is told of scans alone
     assert done.returncode == 0, done.stderr
     assert "section 9 is missing: no contrast" in done.stdout
     assert "section 9 is missing: no contrast" in (tmp_path / "found.csv").read_text()

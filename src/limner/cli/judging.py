@@ -97,7 +97,7 @@ def check_paths(
         for path in files:
             tell(path.name)
             finding = _sections_too(inspected(path, table), path)
-            needed = _needs(finding)
+            needed = None if _is_partition(path) else _needs(finding)
             lines = [*finding.lines(), *([("to segment", str(needed))] if needed else [])]
             print(f"{path}\n" + "\n".join(f"  {name:<12} {value}" for name, value in lines))
             estimate = {"memory_gb": f"{needed.memory / 1e9:.1f}", "minutes": f"{needed.minutes:.1f}"} if needed else {}
