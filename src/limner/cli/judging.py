@@ -119,7 +119,7 @@ def _needs(finding: Finding) -> Needs | None:
 
 def _sections_too(finding: Finding, path: Path) -> Finding:
     """Return a finding with notes on the sections of a microscope's volume that will fail."""
-    from limner.inference.sections import judged
+    from limner.preparation.overview import judged
 
     found = judged(finding.image.data) if finding.image and _is_partition(path) else None
     notes = [f"section {one.section} is {one}" for one in found[1]] if found else []

@@ -24,10 +24,10 @@ from limner.inference.blockwise import Prediction, segment_by_blocks
 from limner.inference.lattice import MARGIN, Lattice
 from limner.inference.lattice import predicted as predicted_box
 from limner.inference.objects import affinity_method, decoder_of, offsets_in, whole_memory
-from limner.inference.sections import ENDING, keep, looked_over
 from limner.instances.decoding import Decoder, decoded
 from limner.methods.affinity import Affinity
 from limner.methods.storage import load_model
+from limner.preparation.overview import ENDING, keep, looked_over
 from limner.space import Affinities, Array, Box, Volume
 from limner.training.memory import available
 

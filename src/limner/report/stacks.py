@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from limner import check
 from limner.files import replacing
-from limner.inference.sections import COLUMNS, ENDING
+from limner.preparation.overview import COLUMNS, ENDING
 from limner.report.head import head
 from limner.report.plots import INK, SOFT, embedded, svg
 from limner.space import LabelTable

@@ -13,8 +13,8 @@ from inference.cells import taught
 from limner.check import InputError
 from limner.files import save_volume
 from limner.files.nanometres import placed
-from limner.inference import sections
-from limner.inference.sections import judged, keep, looked_over
+from limner.preparation import overview
+from limner.preparation.overview import judged, keep, looked_over
 from limner.report.stacks import read_table, report_volumes
 from limner.space import Grid, Volume
 from preparation.test_faults import stack
@@ -28,7 +28,7 @@ def harmed() -> Volume:
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.hdf", "a.tif"])
 def test_any_format_tells_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sections, "BYTES", 5 * 4 * 64 * 64)  # five sections at a time
+    monkeypatch.setattr(overview, "BYTES", 5 * 4 * 64 * 64)  # five sections at a time
     save_volume(harmed(), tmp_path / name)
     found, expected = looked_over(tmp_path / name), judged(harmed().data)
     assert found
