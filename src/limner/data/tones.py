@@ -61,7 +61,7 @@ class Tones(Settings):
         """Return images, of any shape, after the curve."""
         given, wanted = (torch.tensor(values, device=image.device) for values in (self.given, self.wanted))
         with torch.autocast(image.device.type, enabled=False):
-            places = torch.bucketize(image.float(), given[1:-1])
+            places = torch.bucketize(image.float().contiguous(), given[1:-1])
             slopes = wanted.diff() / given.diff()
             # The steps at the ends are of few voxels: what lies beyond them goes on as the whole curve does.
             mean = (wanted[-1] - wanted[0]) / (given[-1] - given[0])
