@@ -1,4 +1,4 @@
-"""What commands are given: files, folders of them, and label tables."""
+"""What commands are given: files, folders of them, label tables, and who is to do the work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ Scans = Annotated[
 Labels = Annotated[
     Path | None, typer.Option("--labels", metavar="TABLE", help="CSV or TSV: id, name[, structure, tissue].")
 ]
+#: Who does the work of many items.
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Of each worker; 1 unless given.")]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers do it.")
+]
+Slurm = Annotated[Path | None, typer.Option("--slurm", metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")]
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from limner.cli.arguments import Cluster, Slurm, Threads
 from limner.cli.cohorts import chosen_executor, cohort_progress
 from limner.cli.terminal import MISUSED, SOME_FAILED, told
 
@@ -37,9 +38,9 @@ def study(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeat for more.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time, each in a process of its own.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker; 1 unless given.")] = None,
-    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
-    slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    slurm: Slurm = None,
 ) -> None:
     """Compare methods with few labels: each by several seeds, on the same images, labels and steps.
 

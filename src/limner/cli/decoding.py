@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from limner.cli.arguments import Cluster, Slurm, Threads
 from limner.cli.cohorts import chosen_executor, cohort_progress
 from limner.cli.objects import DecoderKind
 from limner.cli.terminal import told
@@ -32,9 +33,9 @@ def decode(
         int | None, typer.Option(min=1, help="Edge of a block, voxels; by the memory unless given.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Blocks at a time, each in a process of its own.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker; 1 unless given.")] = None,
-    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
-    slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    slurm: Slurm = None,
     max_memory: Annotated[float | None, typer.Option(min=0.1, metavar="GB", help="Of each worker, at most.")] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Begin anew.")] = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner import check
-from limner.cli.arguments import Scans
+from limner.cli.arguments import Cluster, Scans, Slurm, Threads
 from limner.cli.cohorts import chosen_executor, cohort_progress
 from limner.cli.objects import segment_instances, tells_objects
 from limner.cli.terminal import MISUSED, SOME_FAILED, told
@@ -57,9 +57,9 @@ def segment(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Scans, or blocks of a volume, at a time, each in a process of its own.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker; 1 unless given.")] = None,
-    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it.")] = None,
-    slurm: Annotated[Path | None, typer.Option(metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")] = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    slurm: Slurm = None,
     max_memory: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="GB", help="Of each worker; a volume that takes more goes block by block."),

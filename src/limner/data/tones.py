@@ -60,13 +60,14 @@ class Tones(Settings):
     def __call__(self, image: Tensor) -> Tensor:
         """Return images, of any shape, after the curve."""
         given, wanted = (torch.tensor(values, device=image.device) for values in (self.given, self.wanted))
+        image = image.float().contiguous()
         with torch.autocast(image.device.type, enabled=False):
-            places = torch.bucketize(image.float().contiguous(), given[1:-1])
+            places = torch.bucketize(image, given[1:-1])
             slopes = wanted.diff() / given.diff()
             # The steps at the ends are of few voxels: what lies beyond them goes on as the whole curve does.
             mean = (wanted[-1] - wanted[0]) / (given[-1] - given[0])
-            found = wanted[places] + slopes[places] * (image.float() - given[places])
-            low, high = (image.float() - given[end] for end in (0, -1))
+            found = wanted[places] + slopes[places] * (image - given[places])
+            low, high = (image - given[end] for end in (0, -1))
             found = torch.where(low < 0, wanted[0] + mean * low, found)
             return torch.where(high > 0, wanted[-1] + mean * high, found)
 
