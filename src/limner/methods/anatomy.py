@@ -316,6 +316,14 @@ class Anatomy(Trainable):
         rows = self.shape.interpolated(self.shape.decoded(code), mask=everywhere, world=prior.world)
         return ShapedPrior(prior, rows.view(*everywhere.shape, -1).movedim(-1, 1), axis=1)
 
+    @torch.no_grad()
+    def imagined(self, prior: DensePrior, people: int) -> Iterator[Tensor]:
+        """Yield the likeliest classes (1, *S) of people who are not there, the same ones every time."""
+        noise = torch.Generator().manual_seed(0)
+        for _ in range(people):
+            code = torch.randn(1, self.shape.codes, self.options.shape.latent, generator=noise)
+            yield self.shaped(code, prior).log_probability().argmax(1)
+
     def shares(self, code: Tensor, look: Look) -> Tensor:
         """Return (N, K) probabilities of the classes, given codes (B, codes, Z)."""
         scores = self.shape.interpolated(self.shape.decoded(code), mask=look.mask, world=look.world)

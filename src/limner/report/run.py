@@ -15,9 +15,10 @@ from limner.report.curves import MEAN, Metrics, dice_plot, term_plot
 from limner.report.head import head
 from limner.report.manifest import Facts
 from limner.report.plots import embedded
+from limner.report.sheet import sheet
 from limner.space import LabelTable
 
-METRICS, RECIPE, REPORT = "metrics.jsonl", "recipe.toml", "report.html"
+METRICS, RECIPE, REPORT, MODEL = "metrics.jsonl", "recipe.toml", "report.html", "model"
 
 
 def is_run(folder: Path) -> bool:
@@ -36,11 +37,14 @@ def report_run(folder: Path) -> Path:
     table = LabelTable.freesurfer()
     colours = {name: table[table.structure_id(name)].colour for name in table.structures}
     losses, dice = term_plot(list(runs.values())), dice_plot(list(runs.values()), colours)
+    first = next(iter(folders.values()))
+    shapes = sheet(first / MODEL) if (first / MODEL).is_dir() else ""
     parts = (
-        head(f"Training of {folder.resolve().name}", _facts(next(iter(folders.values()))), outcomes=(), table=table),
+        head(f"Training of {folder.resolve().name}", _facts(first), outcomes=(), table=table),
         _section("Progress", _table(runs)),
         _section("Losses", losses and embedded(losses, "Each loss term over steps")),
         _section("Dice", dice and embedded(dice, "Dice over steps")),
+        _section("People who are not there", shapes and embedded(shapes, "Labels that the shape model draws")),
         "</body>\n</html>\n",
     )
     with replacing(folder / REPORT) as temporary:
