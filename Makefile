@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format prior bench clean
+.PHONY: help setup demo test check format prior model bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ format: $(STAMP) ## let ruff lay out and mend what it can
 prior: $(STAMP) ## build the prior that ships, from MAPS="label maps"
 	@test -n "$(MAPS)" || { echo 'expected MAPS="label maps", such as make prior MAPS="maps/*.nii.gz"' >&2; exit 2; }
 	$(BIN)/limner atlas $(MAPS) --spacing 1.5 -o src/limner/atlases/brain
+
+model: $(STAMP) ## build the shape model that ships, with the prior that ships, from MAPS="folder of label maps"
+	@test -n "$(MAPS)" || { echo 'expected MAPS="folder of label maps", such as make model MAPS=maps' >&2; exit 2; }
+	$(BIN)/limner train recipes/anatomy.toml -o build/anatomy --set data.maps=$(MAPS) --set data.scans= --set stages.scans=
+	mkdir -p src/limner/models/anatomy
+	cp build/anatomy/model/model.json build/anatomy/model/weights.safetensors src/limner/models/anatomy
 
 bench: $(STAMP) ## measure accuracy and speed (LIMNER_DATA=FOLDER); hours, never part of the tests
 	@test -n "$(LIMNER_DATA)" || { echo 'expected LIMNER_DATA=FOLDER: the benchmarks read real scans' >&2; exit 2; }

@@ -13,6 +13,7 @@ from limner.evaluation import evaluate
 from limner.files import open_volume, save_volume
 from limner.inference import Segmentation, segment_volume
 from limner.methods.mixture import Mixture
+from limner.methods.storage import MODELS, load_model
 from limner.space import Grid, LabelTable, Volume, reoriented, resampled
 
 pytestmark = pytest.mark.real
@@ -100,6 +101,11 @@ def test_volumes_are_those_of_a_person(brain: Segmentation) -> None:
 
 def test_the_person_is_recognised(real_data: Path, brain: Segmentation) -> None:
     assert mean_dice(brain.labels, coarse(real_data / "brains/person-5/aseg.mgz", kind="labels")) > 0.77
+
+
+def test_the_shape_model_that_ships_recognises_the_person_too(real_data: Path, scan: Volume) -> None:
+    found = segment_volume(scan, method=load_model(MODELS / "anatomy"))
+    assert mean_dice(found.labels, coarse(real_data / "brains/person-5/aseg.mgz", kind="labels")) > 0.77
 
 
 @pytest.mark.slow

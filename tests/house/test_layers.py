@@ -16,7 +16,7 @@ import pytest
 from house.modules import PACKAGE, Module, modules
 
 # From left to right: a room imports from rooms to its left and from itself, never from one on its own level.
-# `__init__` is the package itself, which offers the public names; `atlases` holds data and has no place here.
+# `__init__` is the package itself, which offers the public names; `atlases` and `models` hold data: no place here.
 ORDER: tuple[frozenset[str], ...] = tuple(
     frozenset(level.split())
     for level in (

@@ -11,10 +11,12 @@ import torch
 
 import phantoms
 from limner.check import InputError
+from limner.cli.arguments import model_folder
 from limner.data.scan import Preparation
 from limner.methods import METHODS
 from limner.methods.method import Task
-from limner.methods.storage import Model, load_model, model_hash, save_model
+from limner.methods.storage import MODELS, Model, load_model, model_hash, save_model
+from limner.priors.storage import SHIPPED, load_prior
 from limner.space import LabelTable
 from training.toys import OnePlayer
 
@@ -121,3 +123,24 @@ def test_a_path_without_a_model(tmp_path: Path, path: Path) -> None:
     path.write_text("")
     with pytest.raises(InputError, match=f"model '{path}' is a file"):
         load_model(path)
+
+
+def test_a_model_that_ships_has_the_prior_that_ships() -> None:
+    model, prior = load_model(MODELS / "anatomy"), load_prior(SHIPPED)
+    assert model.prior is not None
+    assert model.prior.provenance == prior.provenance
+    assert (model.prior.grid.affine == prior.grid.affine).all()
+
+
+def test_a_model_that_lost_its_prior_is_not_given_another(path: Path) -> None:
+    shutil.rmtree(path / "prior")
+    with pytest.raises(InputError, match="is damaged .its prior is another than the one recorded"):
+        load_model(path)
+
+
+def test_a_folder_goes_before_a_model_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_folder("anatomy") == MODELS / "anatomy"
+    assert model_folder("run/model") == Path("run/model")
+    (tmp_path / "anatomy").mkdir()
+    assert model_folder("anatomy") == Path("anatomy")

@@ -27,6 +27,14 @@ Cluster = Annotated[
 Slurm = Annotated[Path | None, typer.Option("--slurm", metavar="PROFILE", help="TOML file: what jobs of SLURM do it.")]
 
 
+def model_folder(named: str) -> Path:
+    """Return the folder of a model, or of the one of that name that ships, if there is no such folder."""
+    from limner.methods.storage import MODELS
+
+    shipped = MODELS / named
+    return shipped if shipped.is_dir() and not Path(named).exists() else Path(named)
+
+
 def expanded(paths: Sequence[Path]) -> list[Path]:
     """Return the files (and Zarr stores) among the paths, folders replaced by the scans that `scans_in` finds in them.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner import check
-from limner.cli.arguments import Labels, Scans, expanded, table_of
+from limner.cli.arguments import Labels, Scans, expanded, model_folder, table_of
 from limner.cli.objects import tells_objects
 from limner.cli.terminal import progress, told
 
@@ -77,7 +77,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     seeds: Annotated[int | None, typer.Option(min=2, help="Train as many times, and tell mean and spread.")] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", metavar="MODEL", help="Begin with the weights of a trained model.")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            parser=model_folder,
+            help="Begin with the weights of a trained model, or anatomy.",
+        ),
     ] = None,
 ) -> None:
     """Train a method as a recipe says; the run's folder then holds the model, its metrics and the full recipe."""
@@ -101,7 +107,14 @@ def train(
 
 
 def adapt(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model from `limner train`; it stays as it is.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            parser=model_folder,
+            help="From `limner train`, or the shape model that ships: anatomy. It stays as it is.",
+        ),
+    ],
     scans: Scans,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder for the adapted model.")],
     steps: Annotated[

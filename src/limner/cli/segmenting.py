@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner import check
-from limner.cli.arguments import Cluster, Scans, Slurm, Threads
+from limner.cli.arguments import Cluster, Scans, Slurm, Threads, model_folder
 from limner.cli.cohorts import chosen_executor, cohort_progress
 from limner.cli.objects import segment_instances, tells_objects
 from limner.cli.terminal import MISUSED, SOME_FAILED, told
@@ -45,7 +45,12 @@ def segment(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file for the labels of one scan.")],
     prior: Annotated[Path | None, typer.Option(help="Prior from `limner atlas`; or else the one that ships.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Model from `limner train`; a mixture, untrained, unless given.")
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            parser=model_folder,
+            help="From `limner train`, or the shape model that ships: anatomy. A mixture, untrained, unless given.",
+        ),
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Where the one scan's brain is.")] = None,
     channel: Annotated[list[Path] | None, typer.Option(help="Another image of the one scan; repeat for more.")] = None,

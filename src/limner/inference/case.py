@@ -20,7 +20,7 @@ from limner.inference.approach import approach
 from limner.inference.memory import memory_needed
 from limner.inference.segmentation import Segmentation, Step, segment_volume
 from limner.methods.mixture import Mixture
-from limner.methods.storage import PRIOR, Model, load_model, model_hash
+from limner.methods.storage import Model, load_model, model_hash, prior_home
 from limner.preparation import n4
 from limner.priors.atlas import Atlas, Placement
 from limner.priors.storage import SHIPPED, load_prior, prior_hash
@@ -115,7 +115,7 @@ class Scans:
     def told(self) -> dict[str, Any]:
         """What the manifest tells of method, model, prior, options and labels."""
         options, model, how = self.asked.options, self.asked.model, approach(self.method, self.atlas)
-        home = self.asked.prior or (model / PRIOR if model else SHIPPED)
+        home = self.asked.prior or (prior_home(model) if model else SHIPPED)
         name = self.method.name if isinstance(self.method, Model) else MIXTURE
         return {
             "method": name,

@@ -17,13 +17,15 @@ from limner.files import replacing_folder
 from limner.methods import method_class
 from limner.methods.method import Task, Trainable
 from limner.priors.atlas import Atlas
-from limner.priors.storage import load_prior, prior_hash, save_prior
+from limner.priors.storage import SHIPPED, load_prior, prior_hash, save_prior
 from limner.space import LabelTable
 
 FORMAT = "limner model 1"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 PRIOR = "prior"
+#: Folder of the models that ship with the package; their prior is the one that ships.
+MODELS = Path(__file__).parents[1] / "models"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,12 @@ def method_name(path: str | Path) -> str:
         raise check.model_damaged(path, error) from error
 
 
+def prior_home(path: Path) -> Path:
+    """Return the folder of a model's prior: its own, or the one that ships for a model that brings none."""
+    own = path / PRIOR
+    return own if own.is_dir() else SHIPPED
+
+
 def claim_model(path: Path) -> None:
     """Make sure that a model can be written to `path`, before hours are spent on it.
 
@@ -155,8 +163,9 @@ def _restored(path: Path, description: dict[str, Any]) -> Model:
         method.load_state_dict(load(content))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    prior = load_prior(path / PRIOR) if description["prior"] else None
-    if prior and prior_hash(path / PRIOR) != description["prior"]:
+    home = prior_home(path)
+    prior = load_prior(home) if description["prior"] else None
+    if prior and prior_hash(home) != description["prior"]:
         raise ValueError("its prior is another than the one recorded")
     table = LabelTable.from_dict(description["table"])
     preparation = checked(description["preparation"], Preparation, source=source)

@@ -17,7 +17,7 @@ from limner import check
 from limner.files.names import case_names
 from limner.methods import METHODS, method_class
 from limner.methods.method import Trainable
-from limner.methods.storage import PRIOR, Model, claim_model, load_model, model_hash, save_model
+from limner.methods.storage import Model, claim_model, load_model, model_hash, prior_home, save_model
 from limner.training.materials import Materials
 from limner.training.recipe import DataSettings, MethodSettings, Recipe, Stage
 from limner.training.run import CACHE, train
@@ -129,7 +129,7 @@ def _recipe(source: Model, model: Path, *, cohort: Path, steps: int, rate: float
         schedule="cosine",
     )
     return Recipe(
-        prior=str(model / PRIOR) if source.prior else None,
+        prior=str(prior_home(model)) if source.prior else None,
         data=DataSettings(scans=cohort, margin=preparation.margin),
         method=MethodSettings(name=source.name, options=options),
         stages=(stage,),
