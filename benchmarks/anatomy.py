@@ -25,7 +25,8 @@ import learned
 import numpy as np
 import shapes
 import unguided
-from contrasts import WAYS, Flair, on_flair
+from contrasts import SCORED, WAYS, Flair, on_flair
+from networks_on_flair import Network
 from studies import DEVICE, MODELS, PARTS, TIMED, WORLDS, Study, preparations
 
 from limner.data.loader import Loader
@@ -95,10 +96,12 @@ def open_rows(studies: Sequence[Study]) -> Iterator[list[str]]:
                 yield [WORLDS[study.world], f"{study.name}, after {part}", *opened(cells)]
 
 
+#: Areas by their names in a cell, in the table's order.
+AREAS = ("entropy", "brain", "shape", "posterior", "distance")
 OPEN = (
-    *("prior", "model", "AUC of entropy", "of the part that lies in the code", "of entropy without samples"),
-    *("of distance to a border", "intervals that hold", "their median width", "numbers in use"),
-    *("steps", "training, minutes", "on"),
+    *("prior", "model", "AUC of entropy", "in the reference's brain", "of the part in the code"),
+    *("of entropy without samples", "of distance to a border", "intervals that hold", "their median width"),
+    *("numbers in use", "steps", "training, minutes", "on"),
 )
 
 
@@ -106,7 +109,7 @@ def opened(cells: Sequence[dict[str, Any]]) -> list[str]:
     """Return the fields of one row of that table."""
     every, numbers = [cell["open"] for cell in cells], cells[0]["numbers"]
     return [
-        *(f"{np.mean([one[name] for one in every]):.3f}" for name in ("entropy", "shape", "posterior", "distance")),
+        *(f"{np.mean([one[name] for one in every]):.3f}" for name in AREAS),
         f"{np.mean([held for one in every for held in one['held']]):.0%}",
         f"{np.median([width for one in every for width in one['widths']]):.0%}",
         f"{sum(number > shapes.ACTIVE for number in numbers)} of {len(numbers)}",
@@ -168,7 +171,7 @@ def box_plot(studies: Sequence[Study], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def text(studies: Sequence[Study], flair: Flair, *, command: str, note: str) -> str:
+def text(studies: Sequence[Study], network: Network, *, command: str, note: str) -> str:
     """Return the page of results."""
     differences = ("prior", "model", "row", "less this row", "difference in mean Dice", "better in")
     return f"""# Anatomy: what each prior adds, and what a shape model leaves open
@@ -205,7 +208,11 @@ Seconds of person 1, who is placed; {TIMED} threads on a CPU.
 
 ## FLAIR
 
-{flair.text(studies)}
+{network.flair.text(studies)}
+An SAE that the seven T1 brains taught at 2 mm with the prior that bends, all of whose weights adapting moves:
+
+{markdown(("SAE", *SCORED, "mean of twelve"), network.rows())}
+
 ## Without any prior
 
 A U-Net that learns from the seven scans at {COARSE:g} mm, from the image alone; its classes are given the names that
@@ -242,15 +249,17 @@ def main() -> None:
         if world in MODELS[name][1]
     ]
     flair = Flair(data, work, arguments.references)
+    network = Network(flair, brains.prior_folder("good", data=data, work=work))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    for _ in compute(studies, flair, arguments):
-        found = text(studies, flair, command=shlex.join(rest), note=arguments.note)
+    for _ in compute(studies, network, arguments):
+        found = text(studies, network, command=shlex.join(rest), note=arguments.note)
         arguments.output.write_text(found)
         box_plot(studies, arguments.output.with_suffix(".png"))
 
 
-def compute(studies: Sequence[Study], flair: Flair, arguments: argparse.Namespace) -> Iterator[None]:
+def compute(studies: Sequence[Study], network: Network, arguments: argparse.Namespace) -> Iterator[None]:
     """Place, train and score what is missing; yield whenever there is more to tell."""
+    flair = network.flair
     done = partial(brains.all_done, workers=arguments.workers)
     on_contrast = list({study.name: study for study in studies if study.name in arguments.flair}.values())
     flair.table()
@@ -273,6 +282,9 @@ def compute(studies: Sequence[Study], flair: Flair, arguments: argparse.Namespac
     timed = {f"{study.run(PARTS[-1]).name} timed": study.time for study in studies}
     done(timed | {f"{flair.run(study, way).name} scored": partial(flair.fill, study, way) for study, way in ways})
     yield
+    if on_contrast:
+        network.fill()
+        yield
 
 
 if __name__ == "__main__":

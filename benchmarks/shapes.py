@@ -122,7 +122,8 @@ def left_open(method: Anatomy, loaded: Loaded, *, own: Code) -> dict[str, Any]:
 
     Areas are those under the ROC curve inside the brain: of the entropy of the samples' mean, of the voxel posterior's
     own, and of the distance to the nearest border between labels, which knows nothing but the labels. Background and
-    rest count as one: the references do not label the fluid around the brain.
+    rest count as one: the references do not label the fluid around the brain. "brain" is the entropy's area where the
+    reference has a structure.
     """
     batch, _, look = looked(method, loaded)
     mean, log_variance = (part.to(batch.image) for part in own)
@@ -134,13 +135,16 @@ def left_open(method: Anatomy, loaded: Loaded, *, own: Code) -> dict[str, Any]:
     likeliest = _scorable(drawing.shares(mean, look))
     labels, true = likeliest.argmax(0).cpu().numpy(), batch.labels[batch.mask].cpu().numpy()
     wrong = labels != np.where(true == len(likeliest), 0, true)
+    brain = (true > 0) & (true < len(likeliest))
+    doubt = found.uncertainty.cpu().numpy()
     everywhere = np.zeros(batch.mask.shape[1:], labels.dtype)
     everywhere[batch.mask[0].cpu().numpy()] = labels
     distance = from_border(everywhere)[batch.mask[0].cpu().numpy()]
     sizes = torch.bincount(batch.labels[batch.labels != IGNORE], minlength=len(likeliest) + 1).cpu().numpy() * voxel
     intervals = [(*found.intervals.get(k, (0.0, 0.0)), sizes[k]) for k in range(1, len(likeliest)) if sizes[k]]
     return {
-        "entropy": area(found.uncertainty.cpu().numpy(), wrong),
+        "entropy": area(doubt, wrong),
+        "brain": area(doubt[brain], wrong[brain]),
         "shape": area(found.shape.cpu().numpy(), wrong),
         "posterior": area(entropy(likeliest).cpu().numpy(), wrong),
         "distance": area(-distance, wrong),

@@ -25,13 +25,17 @@ from limner.training.run import METRICS, train
 
 #: Priors by their names in brains.py, and in the tables.
 WORLDS = {"good affine": "16 maps, affine, 1 mm", "good": "16 maps that bend, 1 mm"}
+#: Coronal slices, each with a code of its own.
+SLICES = 'method.options.shape={shape=[40, 48, 48], spacing=4, slices="coronal", features=[16, 32, 32]}'
 #: Models: recipe, the priors that they are asked for with, and what else is changed, as `limner train --set` takes it.
 MODELS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "volumes": ("anatomy.toml", tuple(WORLDS), ()),
-    "volumes, longer": (
-        "anatomy.toml",
-        ("good",),
-        ("stages.shape.steps=4000", "stages.shape.batch=4", "stages.scans.steps=200"),
+    "slices": ("anatomy.toml", tuple(WORLDS), (SLICES, "stages.shape.steps=3000")),
+    "slices, longer": ("anatomy.toml", ("good affine",), (SLICES, "stages.shape.steps=6000")),
+    "published, coarser": (
+        "anatomy-published.toml",
+        ("good affine",),
+        ("method.options.shape.shape=[48, 48, 48]", "method.options.shape.spacing=4", "stages.shape.spacing=4"),
     ),
     "published": ("anatomy-published.toml", ("good affine",), ()),
 }

@@ -115,6 +115,20 @@ class TestShape:
             right.append(float(((scores + location).argmax(1) == batch.labels[batch.mask]).float().mean()))
         assert right[0] > right[1] + 0.03
 
+    def test_slices_with_nothing_in_them_do_no_harm(self) -> None:
+        """The lattice reaches eight slices beyond the head on either side."""
+        batch, prior = seen(1)
+        sliced = SHAPE | {"slices": "coronal", "shape": (16, 32, 16)}
+        method = made(Variant("anatomy", ANATOMY | {"shape": sliced}), learns="shape", deformation=STILL)
+        maps = torch.nn.functional.one_hot(batch.labels, method.task.classes)[..., 1:].movedim(-1, 1).float()
+        seldom = method.shape.gathered(maps, batch.world).sum((0, 1, 2, 4)) == 0
+        assert seldom.sum() >= 16
+        terms = lost(method, batch, prior)
+        sum(terms.values()).backward()
+        assert all(bool(torch.isfinite(part.grad).all()) for part in method.parameters() if part.grad is not None)
+        shares = method.predict(batch.image, prior, mask=batch.mask)
+        torch.testing.assert_close(shares.sum(1), torch.ones_like(shares[:, 0]))
+
     def test_fewer_slices_than_numbers_in_a_code_are_told(self) -> None:
         sliced = {"shape": SHAPE | {"slices": "coronal", "latent": 40}}
         with pytest.warns(InputWarning, match="40 numbers in a code but 32 slices"):
