@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 import pytest
 
+from limner import check
 from limner.check import InputError
 from limner.config import load
 from limner.data.tasks import TaskOptions, build_task
+from limner.files import save_volume
+from limner.space import Grid, Volume
 from limner.study import StudyRecipe, load_study, run_study
 from limner.study.cells import cells, merged
 from limner.study.tables import comparison, gap_covered, per_person
+from limner.training.run import train
 from tiny import limner
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +121,71 @@ def test_what_no_study_is_is_refused(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="'.*full' exists and is no study"):
         run_study(load(path, StudyRecipe), tmp_path / "full")
+
+
+def test_translation_learns_without_any_labels_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = build_task("digits-smoke", tmp_path / "smoke", options=TaskOptions(pairs=10, validation=1, test=1))
+    table.write_text(table.read_text().replace("labels.npy", ""))
+    monkeypatch.chdir(tmp_path)
+    settings = ["recipe.stages.0.steps=1", "recipe.stages.0.evaluate_every=0"]
+    study = load_study(ROOT / "recipes/translation/smoke.toml", overrides=settings)
+    recipes = [study.run(name, "0.1", seed=0) for name in ("translation", "supervised")]
+    free = [one.model_copy(update={"data": one.data.model_copy(update={"labelled": None})}) for one in recipes]
+    stages = [stage.model_copy(update={"labelled": 0}) for stage in free[0].stages]
+    with pytest.warns(check.InputWarning, match="'translation' learns to translate alone"):
+        train(free[0].model_copy(update={"stages": tuple(stages)}), tmp_path / "run", progress=False)
+    terms = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["terms"]
+    assert terms["segmentation"] == 0
+    assert terms["reconstruction"] > 0
+    with pytest.raises(InputError, match="method 'supervised' learns from labels but no scan for training has any"):
+        train(free[1], tmp_path / "other", progress=False)
+
+
+HEADS = """
+seeds = 1
+[recipe]
+device = "cpu"
+precision = "32"
+[recipe.data]
+scans = "heads/table.csv"
+table = "heads/labels.tsv"
+region = "whole"
+intensity = "kept"
+[[recipe.stages]]
+name = "all"
+steps = 10
+batch = 2
+learning_rate = 1e-2
+[methods.supervised]
+method = "supervised"
+options = { objective = "batch dice", network = { kind = "codec", codec = { features = [4, 4, 8] } } }
+"""
+
+
+def test_distances_are_in_mm_where_voxel_sizes_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a voxel is a mm: volumes with the affine of nothing."""
+    monkeypatch.chdir(tmp_path)
+    for size in (1.0, 3.0):
+        for number in range(8):
+            labels = np.zeros((9, 9, 9), np.int32)
+            labels[2:6, 3:7, number % 4 : number % 4 + 4] = 1
+            scan = labels + np.random.default_rng(number).normal(0, 0.5, labels.shape).astype(np.float32)
+            grid = Grid(labels.shape, np.diag([size, size, size, 1.0]))
+            for folder, kind, data in (("images", "image", np.float32(scan)), ("labels", "labels", labels)):
+                (tmp_path / f"{size}" / folder).mkdir(parents=True, exist_ok=True)
+                save_volume(Volume(data, grid, kind), tmp_path / f"{size}" / folder / f"{number}.nii.gz")
+    (tmp_path / "study.toml").write_text(HEADS)
+    found = []
+    for size in (1.0, 3.0):
+        shutil.rmtree("heads", ignore_errors=True)
+        build_task("hippocampus", tmp_path / "heads", source=tmp_path / f"{size}")
+        (outcome,) = run_study(load_study(Path("study.toml")), tmp_path / f"out-{size}")
+        assert outcome.error is None
+        cases = json.loads(Path(f"out-{size}/cells/supervised-1-seed-0/test.json").read_text())["cases"]
+        found.append([case["hd95"] for case in cases])
+        assert f"| {fmean(found[-1]):.2f} |" in Path(f"out-{size}/table.md").read_text()
+    assert found[1] == pytest.approx([3 * distance for distance in found[0]])
+    assert any(found[0])
 
 
 def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
