@@ -74,6 +74,8 @@ def test_methods_are_compared_on_a_task(tmp_path: Path, monkeypatch: pytest.Monk
     assert made.returncode == 0, made.stderr
     text = (ROOT / "recipes/translation/smoke.toml").read_text().replace("steps = 30", "steps = 2")
     text = text.replace("evaluate_every = 15", "evaluate_every = 1").replace("[8, 16, 32, 64]", "[4, 4, 8, 8]")
+    text = text.replace("discriminators =", "information = true, discriminators =")
+    text = text.replace("checkpoint_every", "log_every = 1\ncheckpoint_every")
     (tmp_path / "study.toml").write_text(text)
     done = limner("study", "study.toml", "-o", "out", at=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -94,6 +96,8 @@ def test_methods_are_compared_on_a_task(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "out/cells/translation-0.1-seed-0/pictures.png").stat().st_size > 1000
     lines = (tmp_path / "out/cells/translation-0.1-seed-0/run/metrics.jsonl").read_text()
     assert "adversarial" in lines
+    assert all("<svg" in (tmp_path / f"out/{name}.svg").read_text() for name in ("curves", "information"))
+    assert not (tmp_path / "out/labels.svg").exists()  # of several amounts alone
     (tmp_path / "out/cells/translation-0.1-seed-0/test.json").unlink()
     monkeypatch.chdir(tmp_path)
     again = run_study(load_study(Path("study.toml")), tmp_path / "out")
