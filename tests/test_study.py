@@ -62,6 +62,15 @@ def test_options_of_an_amount_replace_others() -> None:
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
 
 
+def test_options_of_all_methods_give_way_to_those_of_a_row() -> None:
+    path = ROOT / "recipes/translation/ablations.toml"
+    study = load_study(path, overrides=["options.codec.features=[4,8,16]", "options.codec.decoder='batch'"])
+    rows = [study.run(name, "0.01", seed=0).method.options for name in ("translation", "IN:IN", "no skips")]
+    assert [row["codec"]["features"] for row in rows] == [[4, 8, 16]] * 3
+    assert [row["codec"]["decoder"] for row in rows] == ["batch", "instance", "batch"]
+    assert rows[2]["codec"]["skips"] == "none"
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_can_be_begun(path: Path) -> None:
     study = load_study(path)
