@@ -10,16 +10,19 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+import torch
 
 from limner import check
 from limner.check import InputError
 from limner.config import load
+from limner.data.cohort import Case
 from limner.data.tasks import TaskOptions, build_task
 from limner.files import save_volume
 from limner.space import Grid, Volume
 from limner.study import StudyRecipe, load_study, run_study
 from limner.study.cells import cells, merged
 from limner.study.tables import comparison, gap_covered, per_person
+from limner.study.work import measured
 from limner.training.run import train
 from tiny import limner
 
@@ -199,6 +202,15 @@ def test_distances_are_in_mm_where_voxel_sizes_are_known(tmp_path: Path, monkeyp
         assert f"| {fmean(found[-1]):.2f} |" in Path(f"out-{size}/table.md").read_text()
     assert found[1] == pytest.approx([3 * distance for distance in found[0]])
     assert any(found[0])
+
+
+def test_voxel_sizes_are_known_or_not() -> None:
+    flat, solid, path = torch.eye(3).double(), torch.eye(4).double(), (Path("a"),)
+    assert measured(Case("volume", path), solid)
+    assert measured(Case("fine picture", path), flat * 0.5)
+    assert not measured(Case("picture", path), flat)
+    assert not measured(Case("slice", path, slice=0), flat)
+    assert measured(Case("slice of a mm", path, slice=0, spacing=(1, 1)), flat)
 
 
 def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
