@@ -1,8 +1,9 @@
-"""Translation and its rivals: studies within a time, and how long a step takes beside one written as published.
+"""Translation and its rivals: studies within a time, a step's seconds beside one as published, and its memory.
 
     python benchmarks/translation.py study recipes/translation/digits-hard.toml --out DIR [--workers 12] [--seconds 200]
     python benchmarks/translation.py tables DIR
     python benchmarks/translation.py steps
+    python benchmarks/translation.py memory
 
 A study within a time first measures how fast translation's steps are while as many run as there will be, and sets the
 steps of all cells by that, so that all have equally many and the slowest ends in time.
@@ -149,6 +150,36 @@ def steps(options: argparse.Namespace) -> None:
         )
 
 
+def memory(options: argparse.Namespace) -> None:
+    """Measure what a step takes at 240x120 with four channels and the default networks, in a process of its own."""
+    print("| batch | memory of the process before, GiB | most, GiB | seconds |\n|---|---|---|---|")
+    for batch in options.batches:
+        with get_context("spawn").Pool(1) as pool:
+            before, most, seconds = pool.apply(_memory, (batch,))
+        print(f"| {batch // 2} + {batch - batch // 2} | {before:.2f} | {most:.2f} | {seconds:.0f} |", flush=True)
+
+
+def _memory(batch: int) -> tuple[float, float, float]:
+    """Return the memory before two steps and at most, GiB, and the seconds of the second."""
+    torch.set_num_threads(1)
+    kind = method_class("translation")
+    method = kind(Task(4, 2, 2), kind.Options())
+    learning = {key: torch.optim.Adam(one.parameters(), 1e-3, amsgrad=True) for key, one in method.players().items()}
+    image = torch.rand(batch, 4, 240, 120)
+    labels = (image[: batch // 2, 0] > 0.9).long()
+    before = _resident("VmRSS")
+    _step(method, learning, image, labels)  # the second has the optimisers' moments, too
+    began = time.perf_counter()
+    _step(method, learning, image, labels)
+    return before, _resident("VmHWM"), time.perf_counter() - began
+
+
+def _resident(field: str) -> float:
+    """Return a field of this process's state, in GiB."""
+    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(field)]
+    return int(line.split()[1]) / 2**20
+
+
 def _step(method: Any, learning: dict[str, Any], image: torch.Tensor, labels: torch.Tensor) -> None:
     from limner.data.batch import IGNORE, Batch
 
@@ -185,6 +216,9 @@ def main() -> None:
     two.add_argument("--batch", type=int, default=20)
     two.add_argument("--repeats", type=int, default=5)
     two.set_defaults(do=steps)
+    four = commands.add_parser("memory")
+    four.add_argument("--batches", type=int, nargs="+", default=[4, 20])
+    four.set_defaults(do=memory)
     options = parser.parse_args()
     options.do(options)
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 import pytest
+import torch
 
+from limner import check
 from limner.check import InputError
 from limner.config import load
+from limner.data.cohort import Case
 from limner.data.tasks import TaskOptions, build_task
+from limner.files import save_volume
+from limner.space import Grid, Volume
 from limner.study import StudyRecipe, load_study, run_study
 from limner.study.cells import cells, merged
 from limner.study.tables import comparison, gap_covered, per_person
+from limner.study.work import measured
+from limner.training.run import train
 from tiny import limner
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +65,15 @@ def test_options_of_an_amount_replace_others() -> None:
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
 
 
+def test_options_of_all_methods_give_way_to_those_of_a_row() -> None:
+    path = ROOT / "recipes/translation/ablations.toml"
+    study = load_study(path, overrides=["options.codec.features=[4,8,16]", "options.codec.decoder='batch'"])
+    rows = [study.run(name, "0.01", seed=0).method.options for name in ("translation", "IN:IN", "no skips")]
+    assert [row["codec"]["features"] for row in rows] == [[4, 8, 16]] * 3
+    assert [row["codec"]["decoder"] for row in rows] == ["batch", "instance", "batch"]
+    assert rows[2]["codec"]["skips"] == "none"
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_can_be_begun(path: Path) -> None:
     study = load_study(path)
@@ -67,6 +86,8 @@ def test_methods_are_compared_on_a_task(tmp_path: Path, monkeypatch: pytest.Monk
     assert made.returncode == 0, made.stderr
     text = (ROOT / "recipes/translation/smoke.toml").read_text().replace("steps = 30", "steps = 2")
     text = text.replace("evaluate_every = 15", "evaluate_every = 1").replace("[8, 16, 32, 64]", "[4, 4, 8, 8]")
+    text = text.replace("discriminators =", "information = true, discriminators =")
+    text = text.replace("checkpoint_every", "log_every = 1\ncheckpoint_every")
     (tmp_path / "study.toml").write_text(text)
     done = limner("study", "study.toml", "-o", "out", at=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -87,6 +108,8 @@ def test_methods_are_compared_on_a_task(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "out/cells/translation-0.1-seed-0/pictures.png").stat().st_size > 1000
     lines = (tmp_path / "out/cells/translation-0.1-seed-0/run/metrics.jsonl").read_text()
     assert "adversarial" in lines
+    assert all("<svg" in (tmp_path / f"out/{name}.svg").read_text() for name in ("curves", "information"))
+    assert not (tmp_path / "out/labels.svg").exists()  # of several amounts alone
     (tmp_path / "out/cells/translation-0.1-seed-0/test.json").unlink()
     monkeypatch.chdir(tmp_path)
     again = run_study(load_study(Path("study.toml")), tmp_path / "out")
@@ -114,6 +137,80 @@ def test_what_no_study_is_is_refused(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="'.*full' exists and is no study"):
         run_study(load(path, StudyRecipe), tmp_path / "full")
+
+
+def test_translation_learns_without_any_labels_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = build_task("digits-smoke", tmp_path / "smoke", options=TaskOptions(pairs=10, validation=1, test=1))
+    table.write_text(table.read_text().replace("labels.npy", ""))
+    monkeypatch.chdir(tmp_path)
+    settings = ["recipe.stages.0.steps=1", "recipe.stages.0.evaluate_every=0"]
+    study = load_study(ROOT / "recipes/translation/smoke.toml", overrides=settings)
+    recipes = [study.run(name, "0.1", seed=0) for name in ("translation", "supervised")]
+    free = [one.model_copy(update={"data": one.data.model_copy(update={"labelled": None})}) for one in recipes]
+    stages = [stage.model_copy(update={"labelled": 0}) for stage in free[0].stages]
+    with pytest.warns(check.InputWarning, match="'translation' learns to translate alone"):
+        train(free[0].model_copy(update={"stages": tuple(stages)}), tmp_path / "run", progress=False)
+    terms = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["terms"]
+    assert terms["segmentation"] == 0
+    assert terms["reconstruction"] > 0
+    with pytest.raises(InputError, match="method 'supervised' learns from labels but no scan for training has any"):
+        train(free[1], tmp_path / "other", progress=False)
+
+
+HEADS = """
+seeds = 1
+[recipe]
+device = "cpu"
+precision = "32"
+[recipe.data]
+scans = "heads/table.csv"
+table = "heads/labels.tsv"
+region = "whole"
+intensity = "kept"
+[[recipe.stages]]
+name = "all"
+steps = 10
+batch = 2
+learning_rate = 1e-2
+[methods.supervised]
+method = "supervised"
+options = { objective = "batch dice", network = { kind = "codec", codec = { features = [4, 4, 8] } } }
+"""
+
+
+def test_distances_are_in_mm_where_voxel_sizes_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a voxel is a mm: volumes with the affine of nothing."""
+    monkeypatch.chdir(tmp_path)
+    for size in (1.0, 3.0):
+        for number in range(8):
+            labels = np.zeros((9, 9, 9), np.int32)
+            labels[2:6, 3:7, number % 4 : number % 4 + 4] = 1
+            scan = labels + np.random.default_rng(number).normal(0, 0.5, labels.shape).astype(np.float32)
+            grid = Grid(labels.shape, np.diag([size, size, size, 1.0]))
+            for folder, kind, data in (("images", "image", np.float32(scan)), ("labels", "labels", labels)):
+                (tmp_path / f"{size}" / folder).mkdir(parents=True, exist_ok=True)
+                save_volume(Volume(data, grid, kind), tmp_path / f"{size}" / folder / f"{number}.nii.gz")
+    (tmp_path / "study.toml").write_text(HEADS)
+    found = []
+    for size in (1.0, 3.0):
+        shutil.rmtree("heads", ignore_errors=True)
+        build_task("hippocampus", tmp_path / "heads", source=tmp_path / f"{size}")
+        (outcome,) = run_study(load_study(Path("study.toml")), tmp_path / f"out-{size}")
+        assert outcome.error is None
+        cases = json.loads(Path(f"out-{size}/cells/supervised-1-seed-0/test.json").read_text())["cases"]
+        found.append([case["hd95"] for case in cases])
+        assert f"| {fmean(found[-1]):.2f} |" in Path(f"out-{size}/table.md").read_text()
+    assert found[1] == pytest.approx([3 * distance for distance in found[0]])
+    assert any(found[0])
+
+
+def test_voxel_sizes_are_known_or_not() -> None:
+    flat, solid, path = torch.eye(3).double(), torch.eye(4).double(), (Path("a"),)
+    assert measured(Case("volume", path), solid)
+    assert measured(Case("fine picture", path), flat * 0.5)
+    assert not measured(Case("picture", path), flat)
+    assert not measured(Case("slice", path, slice=0), flat)
+    assert measured(Case("slice of a mm", path, slice=0, spacing=(1, 1)), flat)
 
 
 def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

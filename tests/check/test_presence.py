@@ -29,10 +29,10 @@ def test_unique_fits() -> None:
         check.unique_fits(3, 8)
 
 
-def test_size_divides() -> None:
-    check.size_divides(16, (32, 64))
-    with pytest.raises(InputError, match="slices of 32 x 64 pixels cannot become 24 x 24; expected a divisor"):
-        check.size_divides(24, (32, 64))
+def test_size_within() -> None:
+    check.size_within(24, (32, 64))
+    with pytest.raises(InputError, match="slices of 32 x 64 pixels cannot become 48 x 48; expected at most 32"):
+        check.size_within(48, (32, 64))
 
 
 def test_labelled_fit() -> None:

@@ -15,8 +15,9 @@ from limner.space import Array, Grid, Volume
 
 
 def saved(data: Array, path: Path, *, kind: str = "image") -> None:
+    """Write a volume of 1 x 2 x 3 mm voxels."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_volume(Volume(data, Grid(data.shape, np.eye(4)), kind), path)
+    save_volume(Volume(data, Grid(data.shape, np.diag([1.0, 2.0, 3.0, 1.0])), kind), path)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def test_halves_of_brains_are_marked_by_what_they_show(brains: Path) -> None:
     assert len(sections) == 4 * 2 * 4
     for one in sections:
         assert one.image.shape == (4, 16, 32)
+        assert one.spacing == (1, 2)
         assert np.abs(one.image).max() <= 1
         assert one.present == (int("left" in one.name and one.name.endswith(("001", "002"))),)
         assert (one.labels is not None and one.labels.sum() == 6) if one.present == (1,) else one.labels is None
@@ -69,6 +71,7 @@ def test_slices_of_livers_show_a_wide_lesion_or_none(tmp_path: Path) -> None:
     shown = [one for one in sections if one.present == (1,)]
     assert len(shown) == 8 * 2
     assert all(one.image.shape == (1, 32, 32) and one.labels is not None and one.labels.any() for one in shown)
+    assert all(one.spacing == (20 / 32, 2 * 20 / 32) for one in shown)
     without = [one for one in sections if one.present == (0,)]
     assert all(one.split != "test" for one in without)
     assert not [one for one in without if one.name.endswith("0005")]
@@ -80,18 +83,19 @@ def test_slices_of_livers_show_a_wide_lesion_or_none(tmp_path: Path) -> None:
     assert not other & {one.person for one in sections if one.split == "test"}
 
 
-def test_small_volumes_lie_in_the_middle_of_cubes(tmp_path: Path) -> None:
+def test_small_volumes_lie_in_the_middle_of_a_box(tmp_path: Path) -> None:
     for number in range(4):
-        scan = np.random.default_rng(number).normal(1e5, 1e4, (9, 12, 10)).astype(np.float32)
+        scan = np.random.default_rng(number).normal(1e5, 1e4, (9 + number, 12, 10)).astype(np.float32)
         labels = np.zeros(scan.shape, np.int32)
         labels[3:6, 3:6, 3:6] = 1 + number % 2
         saved(scan, tmp_path / "images" / f"person-{number}.nii.gz")
         saved(labels, tmp_path / "labels" / f"person-{number}.nii.gz", kind="labels")
     sections = list(crop_sections(tmp_path, size=16, seed=0))
     for one in sections:
-        assert one.image.shape == (1, 16, 16, 16)
+        assert one.image.shape == (1, 12, 12, 10)
+        assert one.spacing == (1, 2, 3)
         assert one.mask is not None
-        assert one.mask.sum() == 9 * 12 * 10
+        assert one.mask.sum() == (9 + int(one.name[-1])) * 12 * 10
         assert one.labels is not None
         assert one.labels.sum() == 27
         assert one.labels.max() == 1

@@ -119,6 +119,34 @@ def test_stacks_that_cannot_be_read_are_refused(table: Path) -> None:
         read_cohort(table)
 
 
+def with_spacing(table: Path, spacing: str, *, slices: bool = True) -> Path:
+    """The table with a column more, and as the sixth of its columns a slice or none."""
+    head, *rows = table.read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    lines = [",".join([*row[:6], row[6] if slices else "", row[7], spacing]) for row in cells]
+    table.write_text("\n".join([f"{head},spacing", *lines]) + "\n")
+    return table
+
+
+def test_slices_are_as_large_as_the_table_says(table: Path) -> None:
+    cohort = read_cohort(with_spacing(table, "0.5 1"))
+    batch, _ = Loader(store(table), cohort).whole(*cohort[:2])
+    assert batch.world.tolist() == [[[0.5, 0, 0], [0, 1, 0], [0, 0, 1]]] * 2
+
+
+def test_spacings_that_mean_nothing_are_refused(table: Path) -> None:
+    text = table.read_text()
+    with pytest.raises(InputError, match="'c0' has 2 axes but a spacing of 3 numbers; expected one each, mm"):
+        store(table).prepared(read_cohort(with_spacing(table, "1 1 1"))[0])
+    for wrong in ("0 1", "one", "-1 1"):
+        table.write_text(text)
+        with pytest.raises(InputError, match=f"line 2: spacing '{wrong}' is none; expected mm above 0 along each axis"):
+            read_cohort(with_spacing(table, wrong))
+    table.write_text(text)
+    with pytest.raises(InputError, match="line 2: spacing is given to a file that says its own; expected it of slices"):
+        read_cohort(with_spacing(table, "1 1", slices=False))
+
+
 def test_intensities_are_kept_or_bounded(table: Path) -> None:
     case = read_cohort(table)[0]
     bounded = replace(store(table), preparation=Preparation(region="whole", intensity="bounded")).prepared(case)

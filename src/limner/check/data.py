@@ -196,6 +196,19 @@ def has_slice(path: Path, number: int, *, slices: int) -> None:
         raise InputError(f"'{path}' has no slice {number}; expected 0 to {slices - 1}: correct the column slice")
 
 
+def spacing_of_axes(spacing: Sequence[float], shape: Sequence[int], *, case: str) -> None:
+    """Refuse voxel sizes that are more or fewer than a slice has axes.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    if spacing and len(spacing) != len(shape):
+        raise InputError(
+            f"'{case}' has {len(shape)} axes but a spacing of {len(spacing)} numbers; expected one each, mm: correct "
+            "the column spacing"
+        )
+
+
 def same_size(found: Sequence[int], expected: Sequence[int], *, case: str, kind: str) -> None:
     """Refuse a mask or labels of another size than the image that they belong to.
 

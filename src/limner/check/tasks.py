@@ -41,16 +41,16 @@ def sources_found(folder: Path, count: int, *, kind: str) -> None:
         raise InputError(f"'{folder}' holds no {kind}; expected at least one: correct --source")
 
 
-def size_divides(size: int, shape: Sequence[int]) -> None:
-    """Refuse a size whose pixels would not cover whole pixels of the image.
+def size_within(size: int, shape: Sequence[int]) -> None:
+    """Refuse a size that is larger than the image.
 
     Raises:
         InputError: with both.
     """
-    if any(edge % size for edge in shape):
+    if size > min(shape):
         raise InputError(
-            f"slices of {' x '.join(map(str, shape))} pixels cannot become {size} x {size}; expected a divisor: "
-            "correct --size"
+            f"slices of {' x '.join(map(str, shape))} pixels cannot become {size} x {size}; expected at most "
+            f"{min(shape)}: lower --size"
         )
 
 

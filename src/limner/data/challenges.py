@@ -54,9 +54,10 @@ def hemisphere_sections(
 
 def _halves(person: Path, *, size: int, least: float) -> Iterator[Section]:
     """Yield a person's half-slices."""
-    scans = [open_volume(_one(person, sequence)).data for sequence in SEQUENCES]
+    scans = [open_volume(_one(person, sequence)) for sequence in SEQUENCES]
+    spacing = tuple(scans[0].grid.voxel_sizes[:2].tolist())
     tumour = open_volume(_one(person, "seg"), kind="labels").data > 0
-    image = np.stack(scans).astype(np.float32)
+    image = np.stack([scan.data for scan in scans]).astype(np.float32)
     inside = image != 0
     values = image[inside]
     mean, spread = float(values.mean()), float(values.std())
@@ -73,6 +74,7 @@ def _halves(person: Path, *, size: int, least: float) -> Iterator[Section]:
                     present=(int(shown.any()),),
                     name=f"{person.name}-{side}-{height:03d}",
                     person=person.name,
+                    spacing=spacing,
                 )
 
 
@@ -138,14 +140,15 @@ def _liver(path: Path, *, size: int, split: str) -> Iterator[_LiverSlice]:
     """Yield the slices of a volume that count."""
     truth = path.with_name(path.name.replace("volume", "segmentation"))
     check.existing_file(truth)
-    scan, ids = open_volume(path).data, open_volume(truth, kind="labels").data
+    volume, ids = open_volume(path), open_volume(truth, kind="labels").data
     organ = np.isin(ids, (LIVER, LESION))
     if not organ.any():
         return
-    values = scan[ids == LIVER]
+    values = volume.data[ids == LIVER]
     mean, spread = float(values.mean()), float(values.std())
-    bounded = np.where(organ, ((scan - mean) / (5 * spread + 1)).clip(-1, 1), 0)
+    bounded = np.where(organ, ((volume.data - mean) / (5 * spread + 1)).clip(-1, 1), 0)
     box = Box.around(organ)
+    spacing = tuple((volume.grid.voxel_sizes * box.shape / size)[:2].tolist())
     person, (first, last) = path.name.partition(".")[0], (box.start[2], box.stop[2])
     for height in range(first, last):
         lesion = ids[:, :, height] == LESION
@@ -160,6 +163,7 @@ def _liver(path: Path, *, size: int, split: str) -> Iterator[_LiverSlice]:
                 name=f"{person}-{height:04d}",
                 person=person,
                 split=split,
+                spacing=spacing,
             )
             yield _LiverSlice(section, (height - first) / max(1, last - first - 1))
 

@@ -19,7 +19,11 @@ from limner.files.names import LABELS_ENDING, case_names
 
 MASK_ENDING, UNCERTAINTY_ENDING = "_mask", "_uncertainty"
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("image", "image_2", "labels", "mask", "present", "case", "person", "split", "orientation", "slice", "rank")
+COLUMNS = (
+    *("image", "image_2", "labels", "mask", "present", "case", "person", "split", "orientation"),
+    *("slice", "spacing", "rank"),
+)
+LENGTH = re.compile(r"\d*\.?\d+(e-?\d+)?")
 FURTHER_IMAGE = re.compile(r"image_\d+")
 TABLES = (".csv", ".tsv")
 
@@ -39,6 +43,7 @@ class Case:
         present: for each target, whether it is in the image: 1, 0 or IGNORE.
         dataset: the root of the BIDS dataset that it was found in, if it was.
         slice: which entry of the arrays in its files it is, if it is not all of them.
+        spacing: of its voxels along each axis, mm, where it is a slice and somebody said.
         rank: where only a share of the labels is used, those of people of a lower rank are used first.
     """
 
@@ -52,6 +57,7 @@ class Case:
     present: tuple[int, ...] = ()
     dataset: Path | None = None
     slice: int | None = None
+    spacing: tuple[float, ...] = ()
     rank: int = 0
 
     def __post_init__(self) -> None:
@@ -94,8 +100,9 @@ def read_cohort(source: Path, *, labels: Path | None = None) -> tuple[Case, ...]
 
     In a folder, NAME_labels and NAME_mask belong to the scan NAME. A table (CSV or TSV) has the columns image and, if
     wanted, image_2 and so on, labels, mask, present (1, 0 or -1 for each target, apart by spaces), case, person, split
-    (train, validation or test), orientation, slice (of the arrays in its .npy files, counted from 0) and rank (whose
-    labels are used first, where only a share is); paths start from the table's folder.
+    (train, validation or test), orientation, slice (of the arrays in its .npy files, counted from 0), spacing (of a
+    slice's voxels, mm along each axis) and rank (whose labels are used first, where only a share is); paths start from
+    the table's folder.
 
     Args:
         source: a folder of volumes, or a table.
@@ -289,6 +296,7 @@ def _case(row: Mapping[str, str], path: Path, *, line: int, name: str, found: se
         orientation=row.get("orientation") or None,
         present=_present(row.get("present", ""), path, line=line),
         slice=_number(row.get("slice", ""), "slice", path=path, line=line),
+        spacing=_spacing(row, path, line=line),
         rank=_number(row.get("rank", ""), "rank", path=path, line=line) or 0,
     )
 
@@ -303,6 +311,23 @@ def _number(text: str, column: str, *, path: Path, line: int) -> int | None:
         reason = f"{column} '{text}' is no number; expected 0, 1, 2 and so on: correct it"
         raise check.table_line(path, line, reason=reason)
     return int(text) if text else None
+
+
+def _spacing(row: Mapping[str, str], path: Path, *, line: int) -> tuple[float, ...]:
+    """Return the voxel sizes in mm that a table gives a slice, if it does.
+
+    Raises:
+        InputError: for anything but numbers above 0, and for files that say their own.
+    """
+    text = row.get("spacing", "")
+    if text and not row.get("slice"):
+        reason = "spacing is given to a file that says its own; expected it of slices alone: empty it"
+        raise check.table_line(path, line, reason=reason)
+    words = text.replace(",", " ").split()
+    if not all(LENGTH.fullmatch(word) and float(word) > 0 for word in words):
+        reason = f"spacing '{text}' is none; expected mm above 0 along each axis, apart by spaces: correct it"
+        raise check.table_line(path, line, reason=reason)
+    return tuple(map(float, words))
 
 
 def _existing(path: Path, line: int, *, image: Path, found: set[Path]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class Section:
         split: that it is in.
         rank: of its labels.
         mask: (*S) bool, what counts, if that is not all of it.
+        spacing: of its voxels along each axis, mm, where it is known.
     """
 
     image: Array
@@ -43,6 +45,7 @@ class Section:
     split: str = ""
     rank: int = 0
     mask: Array | None = None
+    spacing: tuple[float, ...] = ()
 
 
 def tumour_sections(folder: Path, *, size: int, seed: int) -> Iterator[Section]:
@@ -53,7 +56,7 @@ def tumour_sections(folder: Path, *, size: int, seed: int) -> Iterator[Section]:
 
     Args:
         folder: of the patients.
-        size: edge of the slices that come out, pixels; it divides theirs.
+        size: edge of the slices that come out, pixels, at most theirs.
         seed: of the splits by patient.
 
     Raises:
@@ -68,10 +71,11 @@ def crop_sections(folder: Path, *, size: int, seed: int) -> Iterator[Section]:
     """Yield small volumes of one structure, from `images` and `labels` of the same names in a folder.
 
     What the labels tell apart is one structure; intensities are brought to mean 0 and sd a fifth, between -1 and 1.
+    Volumes come out in the smallest box that holds any of them, surrounded by nothing, which does not count.
 
     Args:
         folder: of the two.
-        size: edge of the volumes that come out, voxels; they are surrounded by nothing, which does not count.
+        size: voxels along an axis that they have at most.
         seed: of the splits by person.
 
     Raises:
@@ -79,25 +83,29 @@ def crop_sections(folder: Path, *, size: int, seed: int) -> Iterator[Section]:
     """
     paths = sorted((folder / "images").glob("*.nii*"))
     check.sources_found(folder, len(paths), kind="images/NAME.nii.gz")
-    return iter(split_by_person((_crop(path, folder / "labels" / path.name, size=size) for path in paths), seed=seed))
+    found = [_crop(path, folder / "labels" / path.name, size=size) for path in paths]
+    shape = tuple(np.max([section.image.shape[1:] for section in found], axis=0).tolist())
+    return iter(split_by_person([_framed(section, shape) for section in found], seed=seed))
 
 
 def _crop(path: Path, labels: Path, *, size: int) -> Section:
-    """Return a volume in the middle of a cube."""
-    scan, truth = open_volume(path).data, open_volume(labels, kind="labels").data
-    check.same_size(truth.shape, scan.shape, case=path.name, kind="labels")
-    check.fits(scan.shape, size, name=path.name)
-    values = ((scan - scan.mean()) / (5 * max(float(scan.std()), 1e-12))).clip(-1, 1)
-    image, mask, inside = (
-        np.zeros((1, *[size] * 3), np.float16),
-        np.zeros([size] * 3, bool),
-        np.zeros([size] * 3, np.uint8),
-    )
-    begin = [(size - edge) // 2 for edge in scan.shape]
-    box = tuple(slice(first, first + edge) for first, edge in zip(begin, scan.shape, strict=True))
-    image[0][box], mask[box], inside[box] = values, True, truth > 0
-    name = path.name.partition(".")[0]
-    return Section(image, inside, present=(1,), name=name, person=name, mask=mask)
+    """Return a volume and what its labels show."""
+    scan, truth = open_volume(path), open_volume(labels, kind="labels").data
+    check.same_size(truth.shape, scan.data.shape, case=path.name, kind="labels")
+    check.fits(truth.shape, size, name=path.name)
+    values = ((scan.data - scan.data.mean()) / (5 * max(float(scan.data.std()), 1e-12))).clip(-1, 1)
+    name, spacing = path.name.partition(".")[0], tuple(scan.grid.voxel_sizes.tolist())
+    image, inside = values[None].astype(np.float16), (truth > 0).astype(np.uint8)
+    return Section(image, inside, present=(1,), name=name, person=name, spacing=spacing)
+
+
+def _framed(section: Section, shape: tuple[int, ...]) -> Section:
+    """Return a volume in the middle of a shape, and where in it the volume is."""
+    edges = section.image.shape[1:]
+    sides = [((whole - edge) // 2, -((edge - whole) // 2)) for whole, edge in zip(shape, edges, strict=True)]
+    inside = None if section.labels is None else np.pad(section.labels, sides)
+    mask = np.pad(np.ones(edges, bool), sides)
+    return replace(section, image=np.pad(section.image, [(0, 0), *sides]), labels=inside, mask=mask)
 
 
 def _patient(path: Path, *, size: int) -> Iterator[Section]:
@@ -125,14 +133,17 @@ def _patient(path: Path, *, size: int) -> Iterator[Section]:
 
 
 def reduced(image: Array, size: int) -> Array:
-    """Return an image (Y, X) of edge `size`: each pixel is the mean of those that it covers.
+    """Return an image (Y, X) of edge `size`: each pixel is the mean over what it covers, parts of pixels too.
 
     Raises:
-        InputError: if the size does not divide the image's.
+        InputError: if the image is smaller.
     """
-    check.size_divides(size, image.shape)
-    factors = [edge // size for edge in image.shape]
-    return np.asarray(image.reshape(size, factors[0], size, factors[1]).mean((1, 3)))
+    check.size_within(size, image.shape)
+    for axis, edge in enumerate(image.shape):
+        common = math.gcd(size, edge)
+        fine = image.repeat(size // common, axis).swapaxes(0, axis)
+        image = fine.reshape(size, edge // common, -1).mean(1).swapaxes(0, axis)
+    return image
 
 
 def split_by_person(sections: Iterable[Section], *, seed: int, shares: tuple[float, float] = SHARES) -> list[Section]:

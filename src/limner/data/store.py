@@ -121,7 +121,9 @@ class Store:
         kept[:, mask] = brought(torch.from_numpy(image[:, mask]), self.preparation.intensity)
         labels = classes(ids, self.table, name=case.name)
         check_absent(case, labels)
-        return Prepared(case, kept.numpy(), mask, labels, None, np.eye(mask.ndim + 1))
+        check.spacing_of_axes(case.spacing, mask.shape, case=case.name)
+        world = np.diag([*(case.spacing or (1.0,) * mask.ndim), 1.0])
+        return Prepared(case, kept.numpy(), mask, labels, None, world)
 
     def placed(self, case: Case) -> tuple[Scan, Placement | None]:
         """Return a case made ready, without its gain, and where it lies in the prior, if there is one.

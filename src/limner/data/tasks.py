@@ -199,6 +199,7 @@ def _row(section: Section, number: int, *, images: list[str]) -> Mapping[str, An
         "person": section.person,
         "split": section.split,
         "slice": number,
+        "spacing": " ".join(f"{edge:g}" for edge in section.spacing),
         "rank": section.rank,
     }
 

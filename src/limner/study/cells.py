@@ -42,6 +42,7 @@ class StudyRecipe(Settings):
     Args:
         recipe: what all runs have in common: as a recipe for `limner train`, without its method.
         methods: by the name of the row, in its order; the first is what the others are compared with.
+        options: of all methods, where a row does not say otherwise.
         seeds: runs of each, by the recipe's seed and those that follow it.
         labels: shares of the labels that are used.
         people: numbers of people whose labels are used, beside the shares.
@@ -49,6 +50,7 @@ class StudyRecipe(Settings):
 
     recipe: dict[str, Any]
     methods: Annotated[dict[str, StudyMethod], Field(min_length=1)]
+    options: dict[str, Any] = Field(default_factory=dict)
     seeds: Count = 3
     labels: tuple[Fraction, ...] = ()
     people: tuple[Count, ...] = ()
@@ -70,7 +72,7 @@ class StudyRecipe(Settings):
             InputError: for what is wrong in it, by the key it stands under.
         """
         row, common = self.methods[name], self.recipe
-        options = merged(row.options, row.at.get(amount, {}))
+        options = merged(merged(self.options, row.options), row.at.get(amount, {}))
         label = (
             {"labelled_people": int(amount.split(maxsplit=1)[0])} if "people" in amount else {"labelled": float(amount)}
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from limner.space import Array
 
 #: Images that are shown, and images with targets put in.
 SHOWN, SAMPLES = 6, 4
+#: A range of grey is at least so wide.
+TINY = 1e-3
+#: An image (Y, X), and what is black and what is white in it.
+Panel: TypeAlias = tuple[Array, tuple[float, float]]
 
 
 def picture(method: Trainable, loader: Loader, *, presence: Sequence[Case], absent: Sequence[Case], out: Path) -> None:
@@ -37,7 +42,7 @@ def picture(method: Trainable, loader: Loader, *, presence: Sequence[Case], abse
         return
     rows = [_row(method, loader, case=case) for case in cases]
     titles = [title for title, _ in rows[0]]
-    images = [[image for _, image in row] for row in rows]
+    panels = [[panel for _, panel in row] for row in rows]
     sample = getattr(method, "sample", None)
     if sample is not None and absent:
         batch = loader.whole(absent[0])[0]
@@ -45,12 +50,13 @@ def picture(method: Trainable, loader: Loader, *, presence: Sequence[Case], abse
         rng = torch.Generator(image.device).manual_seed(0)
         with torch.no_grad():
             drawn = [sample(image, rng=rng)[0] for _ in range(SAMPLES)]
-        images.append([_flat(image[0]), *map(_flat, drawn)])
-    draw(images, titles, out=out)
+        seen = _flat(image[0])
+        panels.append([(_flat(one), _range(seen)) for one in (image[0], *drawn)])
+    draw(panels, titles, out=out)
 
 
-def draw(rows: Sequence[Sequence[Array]], titles: Sequence[str], *, out: Path) -> None:
-    """Write rows of images (Y, X) as one picture, the first row titled."""
+def draw(rows: Sequence[Sequence[Panel]], titles: Sequence[str], *, out: Path) -> None:
+    """Write rows of images as one picture, the first row titled."""
     from matplotlib.figure import Figure
 
     columns = max(map(len, rows))
@@ -60,8 +66,8 @@ def draw(rows: Sequence[Sequence[Array]], titles: Sequence[str], *, out: Path) -
         for number, place in enumerate(places):
             place.set_axis_off()
             if number < len(row):
-                limit = max(1.0, float(np.abs(row[number]).max()))
-                place.imshow(row[number], cmap="gray", vmin=min(0.0, float(row[number].min())), vmax=limit)
+                image, (black, white) = row[number]
+                place.imshow(image, cmap="gray", vmin=black, vmax=white)
     for title, place in zip(titles, axes[0], strict=False):
         place.set_title(title, size=8)
     with replacing(out) as temporary:
@@ -69,22 +75,31 @@ def draw(rows: Sequence[Sequence[Array]], titles: Sequence[str], *, out: Path) -
 
 
 @torch.no_grad()
-def _row(method: Trainable, loader: Loader, *, case: Case) -> list[tuple[str, Array]]:
-    """Return the images of one case by their titles."""
+def _row(method: Trainable, loader: Loader, *, case: Case) -> list[tuple[str, Panel]]:
+    """Return the images of one case by their titles: what is made of one in its own range, and residuals in theirs."""
     batch = loader.whole(case)[0].to(_device(method))
-    shown = [("image", _flat(batch.image[0]))]
+    image = _flat(batch.image[0])
+    shown = [("image", (image, _range(image)))]
     take = getattr(method, "removed", None)
     if take is not None:
         absent, added = take(batch.image)
-        shown += [("without", _flat(absent[0])), ("residual", _flat(added[0].sum(0)))]
+        residual = _flat(added[0].sum(0))
+        largest = max(float(np.abs(residual).max()), TINY)
+        shown += [("without", (_flat(absent[0]), _range(image))), ("residual", (residual, (-largest, largest)))]
     share = 1 - method.predict(batch.image, None, mask=batch.mask)[0, 0]
-    return [*shown, ("found", _flat(share[None])), ("true", _flat(batch.labels[:1].clamp_min(0).float()))]
+    truth = batch.labels[:1].clamp_min(0).float()
+    return [*shown, ("found", (_flat(share[None]), (0.0, 1.0))), ("true", (_flat(truth), (0.0, 1.0)))]
 
 
 def _flat(image: Tensor) -> Array:
     """Return the first channel of an image (C, *S), in the middle of its first axis if it has three."""
     plane = image[0].cpu().float()
     return np.asarray(plane if plane.ndim == 2 else plane[len(plane) // 2])
+
+
+def _range(image: Array) -> tuple[float, float]:
+    """Return what is black and what is white in a picture of an image."""
+    return float(image.min()), max(float(image.max()), float(image.min()) + TINY)
 
 
 def _device(method: Trainable) -> torch.device:

@@ -49,7 +49,7 @@ def write_tables(study: StudyRecipe, out: Path) -> None:
     with replacing(out / TABLE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     _curves(study, out, path=out / CURVES, of=("dice", "mean"), words="Dice in validation")
-    _curves(study, out, path=out / INFORMATION, of=("terms", "information"), words="minus the information, nats")
+    _curves(study, out, path=out / INFORMATION, of=("terms", "information"), words="information, nats", factor=-1)
     if len(study.amounts) > 1:
         _efficiency(study, found, path=out / EFFICIENCY)
 
@@ -198,8 +198,8 @@ def _list(found: Sequence[Record], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _curves(study: StudyRecipe, out: Path, *, path: Path, of: tuple[str, str], words: str) -> None:
-    """Draw something that runs log against the step, one line a cell, one colour a row, if any logged it."""
+def _curves(study: StudyRecipe, out: Path, *, path: Path, of: tuple[str, str], words: str, factor: float = 1.0) -> None:
+    """Draw something that runs log, times a factor, against the step: one line a cell, one colour a row, if any did."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")
@@ -209,7 +209,7 @@ def _curves(study: StudyRecipe, out: Path, *, path: Path, of: tuple[str, str], w
     for test in sorted((out / CELLS).glob(f"*/{TEST}")):
         name = json.loads(test.read_text(encoding="utf-8"))["row"]
         lines = map(json.loads, (test.parent / RUN / METRICS).read_text(encoding="utf-8").splitlines())
-        points = [(line["step"], line[of[0]][of[1]]) for line in lines if of[1] in line.get(of[0], {})]
+        points = [(line["step"], factor * line[of[0]][of[1]]) for line in lines if of[1] in line.get(of[0], {})]
         if points:
             label = None if name in shown else name
             axis.plot(*zip(*points, strict=True), color=colours.get(name, "grey"), linewidth=0.9, label=label)

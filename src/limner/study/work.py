@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -107,12 +107,13 @@ def tested(recipe: Recipe, folder: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     changes: list[float] = []
     present, absent = cases_to_test(recipe)
+    named = {case.name: case for case in present}
     for batch in _batches(loader, present):
         moved = batch.to(device)
         with torch.no_grad():
             shares = method.predict(moved.image, None, mask=moved.mask)
             changes += removal(method, moved)
-        rows += [row for one in _counted(batch, shares.cpu(), structures=structures) for row in one]
+        rows += [row for one in _counted(batch, shares.cpu(), structures=structures, cases=named) for row in one]
     lines = [json.loads(line) for line in (folder / RUN / METRICS).read_text(encoding="utf-8").splitlines()]
     scored = [line["dice"]["mean"] for line in lines if "dice" in line]
     picture(method, loader, presence=present, absent=absent, out=folder / PICTURE)
@@ -155,7 +156,9 @@ def _batches(loader: Loader, cases: Sequence[Case]) -> Iterator[Batch]:
         yield loader.whole(*cases[begin : begin + together])[0]
 
 
-def _counted(batch: Batch, shares: Tensor, *, structures: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def _counted(
+    batch: Batch, shares: Tensor, *, structures: Sequence[str], cases: Mapping[str, Case]
+) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each structure, one for each scan of a batch, given (B, K, *S) probabilities."""
     found, known = shares.argmax(1), (batch.labels != IGNORE) & batch.mask
     for target, name in enumerate(structures, start=1):
@@ -172,9 +175,21 @@ def _counted(batch: Batch, shares: Tensor, *, structures: Sequence[str]) -> Iter
         rows: list[dict[str, Any]] = [{"case": case, "structure": name} for case in batch.case]
         for number, row in enumerate(rows):
             row |= {key: round(values[number], 4) for key, values in sums.items()}
-            if not torch.equal(batch.world[number], torch.eye(len(batch.world[number])).double()):
+            if measured(cases[row["case"]], batch.world[number]):
                 row["hd95"] = _distance(predicted[number], true[number], world=batch.world[number])
         yield rows
+
+
+def measured(case: Case, world: Tensor) -> bool:
+    """Tell whether voxel sizes are known: a table says those of slices, and a flat picture of unit pixels says none.
+
+    Args:
+        case: a scan.
+        world: (D+1, D+1) of its voxels.
+    """
+    if case.slice is not None:
+        return bool(case.spacing)
+    return len(world) > 3 or not torch.equal(world, torch.eye(3).to(world))
 
 
 def _distance(predicted: Tensor, true: Tensor, *, world: Tensor) -> float | None:
