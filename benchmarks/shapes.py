@@ -192,8 +192,8 @@ def seconds(method: Anatomy, loaded: Loaded) -> dict[str, float]:
     began = time.perf_counter()
     method.segment(method.predict(batch.image, prior, mask=batch.mask))
     labelled = time.perf_counter() - began
-    few = varied(method, samples=4)
+    few = varied(method, samples=DRAWS)
     began = time.perf_counter()
     for sample in few.samples(batch.image, prior, mask=batch.mask):
         sample.argmax(1).cpu()
-    return {"labels": labelled, "samples": (time.perf_counter() - began) * 25}
+    return {"labels": labelled, "samples": (time.perf_counter() - began) * 100 / DRAWS}

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,10 @@ MODELS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "published, coarser": (
         "anatomy-published.toml",
         ("good affine",),
-        ("method.options.shape.shape=[48, 48, 48]", "method.options.shape.spacing=4", "stages.shape.spacing=4"),
+        (
+            *("method.options.shape.shape=[48, 48, 48]", "method.options.shape.spacing=4", "stages.shape.spacing=4"),
+            *("stages.shape.steps=300", "stages.images.steps=60", "stages.scans.steps=120"),
+        ),
     ),
     "published": ("anatomy-published.toml", ("good affine",), ()),
 }
@@ -86,7 +89,7 @@ class Study:
 
     def materials(self, part: str) -> Materials:
         """Return what a recipe names."""
-        return Materials.of(self.recipe(part), cache=self.work / "scans")
+        return _materials(self, part)
 
     def run(self, part: str) -> Path:
         """Return the folder of a run."""
@@ -136,6 +139,12 @@ class Study:
     @property
     def _seconds(self) -> Path:
         return self.run("scans").with_name(f"{self.run('scans').name.replace('run', 'seconds', 1)}.json")
+
+
+@lru_cache(maxsize=2)
+def _materials(study: Study, part: str) -> Materials:
+    """Return what a recipe names: a prior takes seconds to read, and is asked for scan by scan."""
+    return Materials.of(study.recipe(part), cache=study.work / "scans")
 
 
 def opened(model: Path, device: str = DEVICE) -> Anatomy:
