@@ -24,6 +24,7 @@ OBJECTIVES = ("image error", "mutual information")
 STEPS, PACE = 300, 2e-3
 #: Intensities are told apart in so many steps between so many standard deviations.
 BINS, WIDEST = 32, 2.5
+TINY = 1e-12
 
 
 class Unguided(nn.Module):
@@ -51,7 +52,8 @@ def information(shares: Tensor, values: Tensor) -> Tensor:
     bins = ((values / WIDEST + 1) / 2 * BINS).long().clamp(0, BINS - 1)
     joint = shares.new_zeros(BINS, shares.shape[1]).index_add(0, bins, shares) / len(values)
     alone = joint.sum(0, keepdim=True) * joint.sum(1, keepdim=True)
-    return torch.xlogy(joint, joint / alone.clamp_min(1e-12)).sum()
+    # Kept above 0: where nobody is, 0 log 0 is 0, but its gradient would be no number.
+    return torch.xlogy(joint, (joint / alone.clamp_min(TINY)).clamp_min(TINY)).sum()
 
 
 def learned(loader: Loader, *, classes: int, objective: str, steps: int, device: str) -> list[list[float]]:
