@@ -22,7 +22,7 @@ from limner.training.adaptation import adapt
 from limner.training.recipe import load_recipe
 from limner.training.run import train
 
-#: Steps of adapting, a scan each, and the learning rate: that which taught the model.
+#: Steps of adapting, a scan each, and the learning rate: half of that which taught the model.
 WAYS, RATE = {"taught by T1": 0, "adapted in 50 steps": 50, "adapted in 200 steps": 200}, 2e-3
 
 
@@ -56,19 +56,17 @@ class Network:
 
     def _scores(self, model: Path, patient: str) -> dict[str, float]:
         """Return the Dice of each structure, and their mean, by a model."""
-        found = segment_volume(open_volume(self.flair.scan(patient)), method=load_model(model))
+        network = load_model(model)
+        found = segment_volume(open_volume(self.flair.scan(patient)), method=network)
         reference = open_volume(self.flair.reference(patient), kind="labels")
-        table = load_model(model).table
-        rows = evaluate(found.labels, reference, table=table, case=patient, distances=False)
+        rows = evaluate(found.labels, reference, table=network.table, case=patient, distances=False)
         return {row["structure"]: row["value"] for row in rows if row["metric"] == "dice"}
 
     def _model(self, way: str, steps: int) -> Path:
         """Return the folder of a way's model, having learned it if need be."""
         run = self.flair.work / "run-sae-people"
-        overrides = [f"prior={self.prior}", f"data.scans={self.flair.work / 'people.csv'}", "stages.fine="]
-        recipe = load_recipe(
-            learned.RECIPES / "sae.toml", overrides=[*overrides, f"data.cache={self.flair.work / 'scans'}"]
-        )
+        places = (f"data.scans={self.flair.work / 'people.csv'}", f"data.cache={self.flair.work / 'scans'}")
+        recipe = load_recipe(learned.RECIPES / "sae.toml", overrides=[f"prior={self.prior}", *places, "stages.fine="])
         source = train(recipe, run, resume=True, progress=False)
         adapted = self.flair.work / f"run-sae-flair-{steps}"
         if steps and not adapted.exists():

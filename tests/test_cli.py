@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from limner import __version__
+from limner.cli.arguments import model_folder
 from limner.files import open_volume, save_volume
+from limner.methods.storage import MODELS
 from limner.space import Volume
 from tiny import LIMNER, dice, environment, furnish, image, labels, limner, refused, whole
 
@@ -267,3 +269,11 @@ def test_demo(tmp_path: Path) -> None:
     assert "report: shown/report.html" in done.stdout
     volumes = {line.split()[1]: float(line.split()[-2]) for line in done.stdout.splitlines() if line.startswith("│")}
     assert 4 < volumes["hippocampus"] < 14
+
+
+def test_a_folder_goes_before_a_model_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_folder("anatomy") == MODELS / "anatomy"
+    assert model_folder("run/model") == Path("run/model")
+    (tmp_path / "anatomy").mkdir()
+    assert model_folder("anatomy") == Path("anatomy")

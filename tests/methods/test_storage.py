@@ -11,7 +11,6 @@ import torch
 
 import phantoms
 from limner.check import InputError
-from limner.cli.arguments import model_folder
 from limner.data.scan import Preparation
 from limner.methods import METHODS
 from limner.methods.method import Task
@@ -136,11 +135,3 @@ def test_a_model_that_lost_its_prior_is_not_given_another(path: Path) -> None:
     shutil.rmtree(path / "prior")
     with pytest.raises(InputError, match="is damaged .its prior is another than the one recorded"):
         load_model(path)
-
-
-def test_a_folder_goes_before_a_model_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert model_folder("anatomy") == MODELS / "anatomy"
-    assert model_folder("run/model") == Path("run/model")
-    (tmp_path / "anatomy").mkdir()
-    assert model_folder("anatomy") == Path("anatomy")
