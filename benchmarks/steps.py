@@ -35,7 +35,7 @@ from limner.networks.unet import UNet
 from limner.priors.dense import DensePrior, part_maps
 from limner.priors.storage import SHIPPED, load_prior
 from limner.space import Grid
-from limner.training.memory import keep_memory
+from limner.training.speed import keep_memory
 
 SAME = NetworkOptions(kind="unet", features=(4, 8, 16, 32, 32))
 OPTIONS = {

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from training.toys import launched
-
 TESTS = Path(__file__).parents[1]
 STEPS = 200
 PROGRAM = """
@@ -56,7 +54,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
 @pytest.mark.parametrize("name", ["Noisy", "TwoPlayers"])
 def test_killed_five_times_at_any_step(tmp_path: Path, name: str) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    launched(1, whole, name=name, steps=STEPS, checkpoint_every=7, accumulate=2, batch=2)
+    assert start(whole, name).wait() == 0
     for step in sorted(np.random.default_rng(len(name)).integers(1, STEPS - 50, 5).tolist()):
         kill_at(parts, name, step)
     assert start(parts, name).wait() == 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.networks.layers import APPLIED
+from limner.networks.layers import APPLIED, LAYOUT
 
 #: Convolutions, and the weights that they are to take.
 Weights: TypeAlias = "list[tuple[Convolution, Tensor]]"
@@ -53,6 +53,7 @@ class Convolution(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return (B, O, *S / stride) of values (B, I, *S)."""
+        values = values.contiguous(memory_format=LAYOUT[self.dimensions])
         if self.padding[1]:
             # A mirror needs more voxels than it shows; nothing lies beyond a map that is smaller.
             mirrored = min(values.shape[2:]) > max(self.padding)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import math
 import os
 from collections.abc import Sequence
@@ -23,23 +22,8 @@ from limner.training.recipe import Stage
 SIDE = {2: 128, 3: 32}
 #: What a step takes beside the tensors that its backward pass needs, relative to them.
 BESIDE = 0.5
-#: What glibc calls its settings: large blocks from the system one by one, and the top of the heap.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 #: A limit that containers set, where there is one.
 LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def keep_memory() -> None:
-    """Ask the C library to keep memory that is freed, for the whole process and from now on.
-
-    Every step asks for the same large tensors again. By default each comes as fresh pages from the system, and touching
-    them for the first time takes as long as the arithmetic: a step takes twice as long. Where the library is not glibc,
-    nothing happens.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)):
-            library.mallopt(option, value)
 
 
 def check_memory(materials: Materials, device: torch.device, *, processes: int) -> None:

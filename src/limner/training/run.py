@@ -22,10 +22,11 @@ from limner.training.checkpoints import SUFFIX, forget_checkpoints, load_weights
 from limner.training.log import Log, shown
 from limner.training.loop import fit
 from limner.training.materials import Materials
-from limner.training.memory import check_memory, keep_memory
+from limner.training.memory import check_memory
 from limner.training.processes import seed_noise
 from limner.training.recipe import Recipe, Stage
 from limner.training.scores import cut_dice, mean_dice
+from limner.training.speed import speed_up
 
 RECIPE, METRICS, CHECKPOINTS, MODEL = "recipe.toml", "metrics.jsonl", "checkpoints", "model"
 CACHE, EVENTS, SUMMARY = "cache", "events", "summary.json"
@@ -53,7 +54,7 @@ def train(
     """
     out = Path(out)
     _check_folder(recipe, out, resume=resume)
-    keep_memory()
+    speed_up()
     fabric = fabric_of(recipe.device, devices=recipe.devices, precision=recipe.precision)
     if (out / MODEL).exists():
         return out / MODEL
@@ -208,7 +209,7 @@ def _given(materials: Materials, model: Model, *, path: Path) -> Trainable:
 
 def _in_process(fabric: Fabric, *, recipe: Recipe, out: Path, progress: bool) -> str | None:
     """Train in one of several processes; return what is wrong with the input, which all of them find alike."""
-    keep_memory()
+    speed_up()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         _train_stages(fabric, Materials.of(recipe, cache=out / CACHE), out=out, progress=progress)
