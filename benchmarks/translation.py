@@ -4,6 +4,7 @@
     python benchmarks/translation.py tables DIR
     python benchmarks/translation.py steps
     python benchmarks/translation.py memory
+    python benchmarks/translation.py modes DIR
 
 A study within a time first measures how fast translation's steps are while as many run as there will be, and sets the
 steps of all cells by that, so that all have equally many and the slowest ends in time.
@@ -15,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -25,12 +27,16 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from limner.cluster import Outcome, Processes, Progress
+from limner.config import load
 from limner.methods import method_class
 from limner.methods.method import Task
+from limner.methods.storage import load_model
 from limner.networks.layers import LAYOUT
 from limner.study import load_study, run_study
 from limner.study.cells import StudyRecipe, cells
+from limner.study.work import CELLS, RUN, TEST, cases_to_test
 from limner.training.materials import Materials
+from limner.training.recipe import Recipe
 from limner.training.speed import speed_up
 
 
@@ -114,7 +120,6 @@ def study(options: argparse.Namespace) -> None:
 
 def tables(options: argparse.Namespace) -> None:
     """Write the tables of a study that was stopped."""
-    from limner.config import load
     from limner.study.tables import write_tables
 
     out = Path(options.out)
@@ -170,6 +175,36 @@ def _seconds(published: bool, width: int, batch: int, repeats: int) -> list[floa
             _step(method, players, image, labels)
         times.append(time.process_time() - began)
     return times[2:]
+
+
+def modes(options: argparse.Namespace) -> None:
+    """Compare what the residual decoder makes in its two modes, for each translation of a study that is done.
+
+    Of each test image: how what it adds, without its sign, and the probabilities of the same decoder go together over
+    voxels (Pearson's correlation; 1 if the modes are the same), and what share of each lies inside the mask.
+    """
+    study = load(Path(options.out) / "study.toml", StudyRecipe)
+    print("| cell | correlation | inside the mask, of what is added | of probabilities |\n|---|---|---|---|")
+    for cell in cells(study):
+        folder, recipe = Path(options.out) / CELLS / cell.name, study.run(cell.row, cell.amount, seed=cell.seed)
+        if (folder / TEST).exists() and recipe.method.name == "translation":
+            found = zip(*_both_modes(recipe, folder), strict=True)
+            print(f"| {cell.name} | {' | '.join(f'{median(one):.2f}' for one in found)} |", flush=True)
+
+
+def _both_modes(recipe: Recipe, folder: Path) -> Iterator[tuple[float, float, float]]:
+    """Yield for each image the correlation of both maps, and the share of each that lies inside the mask."""
+    method = load_model(folder / RUN / "model").method
+    loader = Materials.of(recipe, cache=folder / "cache").loader(recipe.stages[-1], stride=method.stride)
+    for case in cases_to_test(recipe)[0]:
+        batch, _ = loader.whole(case)
+        with torch.no_grad():
+            added = method.removed(batch.image)[1][0, 0].abs().mean(0)
+            share = method.predict(batch.image, None)[0, 1]
+        inside = batch.labels[0] == 1
+        if inside.any():
+            both = torch.corrcoef(torch.stack([added.flatten(), share.flatten()]))[0, 1]
+            yield float(both), *(float(one[inside].sum() / one.sum()) for one in (added, share))
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -242,6 +277,9 @@ def main() -> None:
     four = commands.add_parser("memory")
     four.add_argument("--batches", type=int, nargs="+", default=[4, 20])
     four.set_defaults(do=memory)
+    five = commands.add_parser("modes")
+    five.add_argument("out")
+    five.set_defaults(do=modes)
     options = parser.parse_args()
     options.do(options)
 
