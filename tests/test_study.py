@@ -21,7 +21,7 @@ from limner.files import save_volume
 from limner.space import Grid, Volume
 from limner.study import StudyRecipe, load_study, run_study
 from limner.study.cells import cells, merged
-from limner.study.tables import comparison, gap_covered, per_person
+from limner.study.tables import _distance, comparison, gap_covered, per_person, section
 from limner.study.work import measured
 from limner.training.run import train
 from tiny import limner
@@ -223,6 +223,63 @@ def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch:
     table.write_text("\n".join(line for line in lines if "absent" not in line) + "\n")
     (outcome,) = run_study(translation, tmp_path / "a")
     assert "10 are marked with it and 0 without; expected some of each" in str(outcome.error)
-    table.write_text("\n".join([lines[0], *(line.replace("labels.npy", "") for line in lines[1:])]) + "\n")
+    unlabelled = [line.replace("labels.npy", "") if "train" in line else line for line in lines]
+    table.write_text("\n".join(unlabelled) + "\n")
     outcomes = run_study(study, tmp_path / "b")
     assert all("labels of a share of 0.1 were wanted but none of" in str(one.error) for one in outcomes)
+    table.write_text("\n".join(line.replace(",test,", ",train,") for line in lines) + "\n")
+    with pytest.raises(InputError, match="the study has nothing to test on: no image has labels and the split 'test'"):
+        run_study(study, tmp_path / "c")
+
+
+def test_what_has_changed_is_neither_tested_nor_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People who were trained on may be among those to test on now; rows that were added are trained."""
+    monkeypatch.chdir(tmp_path)
+    table = build_task("digits-smoke", tmp_path / "smoke", options=TaskOptions(pairs=10, validation=1, test=1))
+    settings = ["recipe.stages.0.steps=1", "recipe.stages.0.evaluate_every=0"]
+    both = load_study(ROOT / "recipes/translation/smoke.toml", overrides=settings)
+    rows = {name: both.methods[name] for name in ("supervised", "autoencoder")}
+    one, two = (both.model_copy(update={"methods": dict(list(rows.items())[:count])}) for count in (1, 2))
+    assert [outcome.error for outcome in run_study(one, tmp_path / "out")] == [None]
+    assert [(outcome.known, outcome.error) for outcome in run_study(two, tmp_path / "out")] == [
+        (True, None),
+        (False, None),
+    ]
+    assert "| autoencoder |" in (tmp_path / "out/table.md").read_text()
+    assert [outcome.known for outcome in run_study(one, tmp_path / "out")] == [True]
+    assert "autoencoder" not in (tmp_path / "out/table.md").read_text()
+    before = (tmp_path / "out/cells/supervised-0.1-seed-0/test.json").read_bytes()
+    labels = np.load(tmp_path / "smoke/labels.npy")
+    np.save(tmp_path / "smoke/labels.npy", labels[:, ::-1])
+    (outcome,) = run_study(one, tmp_path / "out")
+    assert "learned from other images, labels or splits than there are now" in str(outcome.error)
+    assert (tmp_path / "out/cells/supervised-0.1-seed-0/test.json").read_bytes() == before
+    assert table.exists()
+
+
+def test_rows_are_compared_with_the_first_or_with_none() -> None:
+    study = load_study(ROOT / "recipes/translation/smoke.toml")
+    more = {"steps": 1, "seconds": 1.0, "removal": None, "validation": 0.5, "labelled": 4}
+    cells_done = [record(row, found=[5, 5, 5]) | more for row in ("autoencoder", "mean teacher")]
+    lines = [line for line in section(study, cells_done, amount="0.1", people=PEOPLE) if line.startswith("| a")]
+    assert lines[0].split(" | ")[5:8] == ["", "", ""]
+
+
+def test_structures_that_were_missed_are_counted() -> None:
+    cases = [{"hd95": 1.0}, {"hd95": None}]
+    assert _distance([{"cases": cases}]) == "1.00 (1 of 2 missed)"
+    assert _distance([{"cases": [{}]}]) == ""
+
+
+def test_amounts_and_folders_are_those_of_the_study(tmp_path: Path) -> None:
+    text = (ROOT / "recipes/translation/smoke.toml").read_text()
+    path = tmp_path / "study.toml"
+    row = '[methods.other]\nmethod = "autoencoder"\n[methods.other.at."{}"]\nreconstruction = 3.0\n'
+    path.write_text(text + row.format("0.10"))
+    with pytest.raises(InputError, match=r"amount of labels '0.10' is not known"):
+        load_study(path)
+    path.write_text(text + row.format("0.1"))
+    assert load_study(path).run("other", "0.1", seed=0).method.options["reconstruction"] == 3.0
+    path.write_text(text + '[methods."mean-teacher"]\nmethod = "mean_teacher"\n')
+    with pytest.raises(InputError, match="two runs of the study would lie in the folder 'mean-teacher-0.1-seed-0'"):
+        load_study(path)

@@ -95,6 +95,46 @@ def same_study(path: Path, found: object, *, given: object) -> None:
         )
 
 
+def cells_apart(names: Sequence[str]) -> None:
+    """Refuse a study two of whose runs would have one folder.
+
+    Raises:
+        InputError: naming it.
+    """
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(
+            f"two runs of the study would lie in the folder '{twice}'; expected names of rows that differ in more than "
+            "spaces and signs: rename one"
+        )
+
+
+def tested_on_some(count: int) -> None:
+    """Refuse a study without anything to test on.
+
+    Raises:
+        InputError: with what is lacking.
+    """
+    if not count:
+        raise InputError(
+            "the study has nothing to test on: no image has labels and the split 'test'; expected some: "
+            "add a column 'split' with train, validation and test"
+        )
+
+
+def same_origin(folder: Path, found: str, *, expected: str) -> None:
+    """Refuse to go on with a run of a study, or to test it again, after its images or labels have changed.
+
+    Raises:
+        InputError: naming its folder.
+    """
+    if found != expected:
+        raise InputError(
+            f"'{folder}' learned from other images, labels or splits than there are now; expected the same: choose "
+            "another -o, or delete it to train again"
+        )
+
+
 def no_study(path: Path) -> InputError:
     """Word a folder of something else that a study was to be run in."""
     return InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,11 +23,16 @@ def task(
     test: Annotated[int, typer.Option(min=1, help="Pairs to test on.")] = 2000,
     size: Annotated[int, typer.Option(min=8, help="Edge of slices that are cut from scans, pixels.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    fold: Annotated[int, typer.Option(min=0, max=3, help="Of liver: which quarter of the people is to test on.")] = 0,
+    rule: Annotated[
+        Literal["brain", "slice"],
+        typer.Option(help="Of hemispheres: a tumour counts from a share of the brain, or as in the public code."),
+    ] = "brain",
 ) -> None:
     """Build a task that methods are compared on: images, labels, and a table of who is in which split; or films."""
     from limner.data.tasks import TaskOptions, build_task
 
-    options = TaskOptions(pairs, validation, test, size, seed)
+    options = TaskOptions(pairs, validation, test, size, seed, fold, rule)
     print(f"made: {build_task(name, out, source=source, options=options)}")
 
 
@@ -42,7 +47,7 @@ def study(
     cluster: Cluster = None,
     slurm: Slurm = None,
 ) -> None:
-    """Compare methods with few labels: each by several seeds, on the same images, labels and steps.
+    """Compare methods with few labels: each by several seeds, on the same images and labels.
 
     The same command again goes on where it was stopped.
     """
@@ -55,6 +60,7 @@ def study(
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print(f"{outcome.name} failed: {outcome.error}")
-    print(f"table: {out / 'table.md'}")
+    if len(failed) < len(outcomes):
+        print(f"table: {out / 'table.md'}")
     if failed:
         raise typer.Exit(MISUSED if len(failed) == len(outcomes) else SOME_FAILED)

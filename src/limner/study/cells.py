@@ -142,6 +142,10 @@ def load_study(path: Path, *, overrides: Sequence[str] = ()) -> StudyRecipe:
             raise check.unknown_name("method", row.method, known=METHODS)
         if row.variant_of is not None and row.variant_of not in study.methods:
             raise check.unknown_name("row", row.variant_of, known=study.methods)
+        for amount in row.at:
+            if amount not in study.amounts:
+                raise check.unknown_name("amount of labels", amount, known=study.amounts)
         for amount in study.amounts:
             study.run(name, amount, seed=0)
+    check.cells_apart([cell.name for cell in cells(study)])
     return study

@@ -44,7 +44,7 @@ def picture(method: Trainable, loader: Loader, *, presence: Sequence[Case], abse
     titles = [title for title, _ in rows[0]]
     panels = [[panel for _, panel in row] for row in rows]
     sample = getattr(method, "sample", None)
-    if sample is not None and absent:
+    if sample is not None and absent and getattr(method.options, "directions", "both") == "both":
         batch = loader.whole(absent[0])[0]
         image = batch.image.to(_device(method))
         rng = torch.Generator(image.device).manual_seed(0)

@@ -9,7 +9,7 @@ from limner.cluster import Executor, Job, Ledger, Outcome, Progress, Serial, wor
 from limner.config import load, save
 from limner.study.cells import StudyRecipe, cells
 from limner.study.tables import write_tables
-from limner.study.work import STUDY, Begin, CellWork
+from limner.study.work import STUDY, Begin, CellWork, cases_to_test
 
 LEDGER = "ledger"
 
@@ -44,6 +44,7 @@ def run_study(
         check.same_study(out, load(out / STUDY, StudyRecipe).recipe, given=study.recipe)
     elif any(out.iterdir()):
         raise check.no_study(out)
+    check.tested_on_some(len(cases_to_test(study.run(next(iter(study.methods)), study.amounts[0], seed=0))[0]))
     save(study, out / STUDY)
     begin = Begin(out)
     work = CellWork(out, study)
@@ -51,5 +52,5 @@ def run_study(
     items = [work.item(cell) for cell in cells(study)]
     job = Job(begin, ledger)
     outcomes = list(worked_through(items, job, executor=executor or Serial(), progress=progress or Progress()))
-    write_tables(study, out)
+    write_tables(study, out, without={outcome.name for outcome in outcomes if outcome.error})
     return outcomes

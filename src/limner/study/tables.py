@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -15,7 +15,7 @@ from limner.data.cohort import read_cohort
 from limner.evaluation.scores import Row
 from limner.evaluation.statistics import Comparison, compared
 from limner.files import replacing
-from limner.study.cells import StudyRecipe
+from limner.study.cells import StudyRecipe, cells
 from limner.study.work import CELLS, RUN, TEST
 from limner.training.run import METRICS
 
@@ -38,9 +38,16 @@ COLUMNS = (
 Record = Mapping[str, Any]
 
 
-def write_tables(study: StudyRecipe, out: Path) -> None:
-    """Write cells.csv, table.md, curves.svg and, for several amounts of labels, labels.svg, from what is done."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / CELLS).glob(f"*/{TEST}"))]
+def write_tables(study: StudyRecipe, out: Path, *, without: Container[str] = ()) -> None:
+    """Write cells.csv, table.md, curves.svg and, for several amounts of labels, labels.svg, from what is done.
+
+    Args:
+        study: what is compared.
+        out: its folder.
+        without: names of cells that failed, of which an earlier test may lie there.
+    """
+    tests = _tests(study, out, without=without)
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in tests]
     if not found:
         return
     people = _people(study)
@@ -48,10 +55,16 @@ def write_tables(study: StudyRecipe, out: Path) -> None:
     lines = [line for amount in study.amounts for line in section(study, found, amount=amount, people=people)]
     with replacing(out / TABLE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _curves(study, out, path=out / CURVES, of=("dice", "mean"), words="Dice in validation")
-    _curves(study, out, path=out / INFORMATION, of=("terms", "information"), words="information, nats", factor=-1)
+    _curves(study, tests, path=out / CURVES, of=("dice", "mean"), words="Dice in validation")
+    _curves(study, tests, path=out / INFORMATION, of=("terms", "information"), words="information, nats", factor=-1)
     if len(study.amounts) > 1:
         _efficiency(study, found, path=out / EFFICIENCY)
+
+
+def _tests(study: StudyRecipe, out: Path, *, without: Container[str]) -> list[Path]:
+    """Return the files of the study's cells that are done; others may have been left by rows or seeds that it had."""
+    paths = (out / CELLS / cell.name / TEST for cell in cells(study) if cell.name not in without)
+    return sorted(path for path in paths if path.exists())
 
 
 def section(study: StudyRecipe, found: Sequence[Record], *, amount: str, people: Mapping[str, str]) -> list[str]:
@@ -74,7 +87,7 @@ def section(study: StudyRecipe, found: Sequence[Record], *, amount: str, people:
         "| " + " | ".join(COLUMNS) + " |",
         "|---" * len(COLUMNS) + "|",
     ]
-    first = next(iter(rows))
+    first = next(iter(study.methods))  # also where it is not done: rows are compared with no other
     lines += [_line(study, name, rows=rows, found=found, first=first, people=people) for name in rows]
     return [*lines, ""]
 
@@ -90,18 +103,19 @@ def _line(
 ) -> str:
     """Return the line of one method."""
     mine = rows[name]
-    against = comparison(mine, rows[first], people=people) if name != first else None
+    reference = rows.get(first) if name != first else None
+    against = comparison(mine, reference, people=people) if reference else None
     soft = [fmean(one["soft"].values()) for one in mine]
     apart = [one["removal"] for one in mine if one["removal"] is not None]
     values = [
         name,
         str(len(mine)),
-        f"{fmean(soft):.3f} ({stdev(soft) if len(soft) > 1 else 0:.3f})",
+        f"{fmean(soft):.3f}" + (f" ({stdev(soft):.3f})" if len(soft) > 1 else ""),
         f"{fmean(per_person(mine, people=people).values()):.3f}",
         _distance(mine),
         "" if against is None else _interval(against),
         "" if against is None else f"{against.wilcoxon:.2g}",
-        gap_covered(soft, rows[first], found=found, row=first) if name != first else "",
+        gap_covered(soft, reference, found=found, row=first) if reference else "",
         _chosen(study, name, rows=rows),
         f"{fmean(one['steps'] for one in mine):.0f}",
         f"{fmean(one['seconds'] for one in mine) / 60:.1f}",
@@ -110,10 +124,14 @@ def _line(
     return "| " + " | ".join(values) + " |"
 
 
-def _distance(cells: Iterable[Record]) -> str:
-    """Return the mean HD95 over cases in words; nothing where the voxel size is not known."""
-    found = [row["hd95"] for cell in cells for row in cell["cases"] if row.get("hd95") is not None]
-    return f"{fmean(found):.2f}" if found else ""
+def _distance(done: Iterable[Record]) -> str:
+    """Return the mean HD95 over cases in words, and how many have none; nothing where voxel sizes are not known."""
+    every = [row["hd95"] for cell in done for row in cell["cases"] if "hd95" in row]
+    found = [one for one in every if one is not None]
+    if not every:
+        return ""
+    missed = f" ({len(every) - len(found)} of {len(every)} missed)" if len(found) < len(every) else ""
+    return (f"{fmean(found):.2f}" if found else "none") + missed
 
 
 def _interval(against: Comparison) -> str:
@@ -198,7 +216,9 @@ def _list(found: Sequence[Record], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _curves(study: StudyRecipe, out: Path, *, path: Path, of: tuple[str, str], words: str, factor: float = 1.0) -> None:
+def _curves(
+    study: StudyRecipe, tests: Sequence[Path], *, path: Path, of: tuple[str, str], words: str, factor: float = 1.0
+) -> None:
     """Draw something that runs log, times a factor, against the step: one line a cell, one colour a row, if any did."""
     from matplotlib.figure import Figure
 
@@ -206,7 +226,7 @@ def _curves(study: StudyRecipe, out: Path, *, path: Path, of: tuple[str, str], w
     axis = figure.subplots()
     colours = {name: f"C{number}" for number, name in enumerate(study.methods)}
     shown = set()
-    for test in sorted((out / CELLS).glob(f"*/{TEST}")):
+    for test in tests:
         name = json.loads(test.read_text(encoding="utf-8"))["row"]
         lines = map(json.loads, (test.parent / RUN / METRICS).read_text(encoding="utf-8").splitlines())
         points = [(line["step"], factor * line[of[0]][of[1]]) for line in lines if of[1] in line.get(of[0], {})]

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner import check
 from limner.cluster import Item, Made
+from limner.cluster.inputs import contents
 from limner.cluster.work import Step
 from limner.config import load
 from limner.data.batch import IGNORE, Batch
@@ -30,6 +32,8 @@ from limner.training.recipe import Recipe
 from limner.training.run import CACHE, METRICS, train
 
 CELLS, RUN, TEST, PICTURE, STUDY = "cells", "run", "test.json", "pictures.png", "study.toml"
+#: The hash of what a cell's images and labels held when it was begun.
+ORIGIN = "origin"
 #: Images that are looked at together.
 TOGETHER = 50
 
@@ -70,14 +74,16 @@ class CellWork:
     def item(self, cell: Cell) -> Item:
         """Return a cell as an item of the ledger."""
         recipe = self.study.run(cell.row, cell.amount, seed=cell.seed)
-        inputs = () if recipe.data.scans is None else (recipe.data.scans,)
+        inputs = _inputs(recipe)
         own = {"row": cell.row, "amount": cell.amount, "seed": cell.seed}
         return Item(cell.name, inputs, own | {"run": recipe.model_dump(mode="json")})
 
     def __call__(self, item: Item, *, step: Step) -> Made:
         """Train and test a cell; one that was stopped goes on."""
         folder = self.out / CELLS / item.name
-        recipe = self.study.run(item.facts["row"], item.facts["amount"], seed=item.facts["seed"])
+        # Not the study's of this process, which may have begun with fewer rows.
+        recipe = Recipe.model_validate(item.facts["run"])
+        _claim(folder, item)
         cache = recipe.data.cache or (self.out / CACHE).absolute()
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache": cache})})
         step("training")
@@ -90,6 +96,30 @@ class CellWork:
             temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
         files = [folder / TEST, *folder.glob(PICTURE)]
         return Made(own | {"soft": found["soft"], "validation": found["validation"]}, files)
+
+
+def _inputs(recipe: Recipe) -> tuple[Path, ...]:
+    """Return the files that a run is made from: the table, and the images and labels that it names."""
+    data = recipe.data
+    if data.scans is None:
+        return ()
+    cases = read_cohort(data.scans, labels=data.labels)
+    named = (path for case in cases for path in (*case.images, case.labels, case.mask))
+    return tuple(dict.fromkeys(path for path in (data.scans, data.table, *named) if path))
+
+
+def _claim(folder: Path, item: Item) -> None:
+    """Note what a cell's folder is made from: weights must not be tested on images that they have learned from.
+
+    Raises:
+        InputError: if the folder was made from other images, labels or splits.
+    """
+    origin, now = folder / ORIGIN, contents(item.inputs)
+    if origin.exists():
+        check.same_origin(folder, origin.read_text(encoding="utf-8"), expected=now)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(origin) as temporary:
+        temporary.write_text(now, encoding="utf-8")
 
 
 def tested(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -115,13 +145,14 @@ def tested(recipe: Recipe, folder: Path) -> dict[str, Any]:
             changes += removal(method, moved)
         rows += [row for one in _counted(batch, shares.cpu(), structures=structures, cases=named) for row in one]
     lines = [json.loads(line) for line in (folder / RUN / METRICS).read_text(encoding="utf-8").splitlines()]
-    scored = [line["dice"]["mean"] for line in lines if "dice" in line]
+    scored = [line["dice"]["mean"] for line in lines if "dice" in line and line["stage"] == stage.name]
+    last = {line["stage"]: line for line in lines}.values()  # of each stage
     picture(method, loader, presence=present, absent=absent, out=folder / PICTURE)
     return {
         "soft": {name: _soft([row for row in rows if row["structure"] == name]) for name in structures},
         "validation": max(scored, default=None),
-        "steps": lines[-1]["step"],
-        "seconds": lines[-1]["seconds"],
+        "steps": sum(line["step"] for line in last),
+        "seconds": sum(line["seconds"] for line in last),
         "labelled": sum(case.labels is not None for case in materials.training),
         "removal": float(np.median(changes)) if changes else None,
         "cases": rows,
