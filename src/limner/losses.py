@@ -197,7 +197,8 @@ def difference(found: Tensor, expected: Tensor, *, mask: Tensor | None = None) -
 
     Source: L1 reconstruction, as in Vorontsov et al. 2022.
     """
-    gaps = (found - expected).abs().mean(1)
+    gaps = (found - expected).abs()
+    gaps = gaps.mean(1, dtype=torch.promote_types(gaps.dtype, torch.float32))
     if mask is None:
         return gaps.flatten(1).mean(1)
     weights = mask.to(gaps)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from contracts.weak import scene
 from limner.data.batch import IGNORE, Batch
 from limner.data.defects import Defects
 from limner.data.electron import Microscopy
@@ -79,3 +82,14 @@ def test_a_student_sees_what_was_spoiled_and_its_teacher_what_was_not() -> None:
     whole: Tensor = (strong - image).abs().amax((1, 3, 4))[0] < 4  # noise alone, and no section anywhere else
     assert whole.any()
     assert not whole.all()
+
+
+def test_who_predicts_is_who_agrees() -> None:
+    """Of translation the generator, and not the discriminators, whose turn is first."""
+    small = {"codec": {"features": (4, 8, 16)}, "discriminators": {"features": (6, 8), "scales": 2}}
+    asked = MeanTeacherOptions.model_validate({"student": "translation", "options": small})
+    batch = scene()
+    batch = replace(batch, labels=torch.full_like(batch.labels, IGNORE))
+    turns = dict(MeanTeacher(Task(1, 2, 2), asked).losses(batch, None))
+    assert [player for player, terms in turns.items() if "consistency" in terms] == ["generator"]
+    assert turns["generator"]["consistency"] > 0

@@ -73,6 +73,12 @@ def test_a_step_has_the_gradients_of_the_published_one() -> None:
             )
 
 
+def test_losses_are_in_32_bits_where_networks_are_in_16() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = {name: term for _, turn in made().losses(scene(), None) for name, term in turn.items()}
+    assert {name: term.dtype for name, term in terms.items()} == dict.fromkeys(terms, torch.float32)
+
+
 def test_weights_are_normalised_once_a_step() -> None:
     method, calls = made(), []
     for one in convolutions([method]):

@@ -21,7 +21,7 @@ class MeanTeacherOptions(Settings):
     """What a recipe may say about a mean teacher.
 
     Args:
-        student: the method that learns; its first player is who agrees.
+        student: the method that learns; who predicts in it is who agrees.
         options: of the student.
         consistency: weight of the agreement.
         decay: of the teacher's moving average.
@@ -81,11 +81,11 @@ class MeanTeacher(Trainable):
         return self.student.players()
 
     def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield the student's own losses, the first of them with how far it is from its teacher."""
-        turns = self.student.losses(batch, prior)
-        player, terms = next(turns)
-        yield player, terms | {"consistency": self.options.consistency * self._apart(batch, prior)}
-        yield from turns
+        """Yield the student's own losses, those of who predicts with how far it is from its teacher."""
+        for player, terms in self.student.losses(batch, prior):
+            teaches = player == self.student.predictor
+            more = {"consistency": self.options.consistency * self._apart(batch, prior)} if teaches else {}
+            yield player, terms | more
 
     def _apart(self, batch: Batch, prior: PlacedPrior | None) -> Tensor:
         """Return the mean squared difference of student and teacher where it is sure, over images without labels.

@@ -85,6 +85,11 @@ class Trainable(nn.Module):
         """Return the modules that have an optimiser of their own, by name."""
         return {"model": self}
 
+    @property
+    def predictor(self) -> str:
+        """Name of the player whose parameters predict: the first, unless a method says otherwise."""
+        return next(iter(self.players()))
+
     def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield each player's name and its weighted loss terms, whose sum it minimises.
 

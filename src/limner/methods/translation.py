@@ -173,6 +173,11 @@ class Translation(Trainable):
         players[MAKER] = self.generator
         return players if self.watcher is None else players | {WATCHER: self.watcher}
 
+    @property
+    def predictor(self) -> str:
+        """The generator: discriminators, which come first, predict nothing."""
+        return MAKER
+
     def losses(self, batch: Batch, prior: PlacedPrior | None) -> Iterator[tuple[str, dict[str, Tensor]]]:  # noqa: ARG002 -- it knows none
         """Yield the discriminators' terms, then the generator's, from one forward pass; then minus the information."""
         marks = marked(batch, self.targets)
@@ -206,7 +211,8 @@ class Translation(Trainable):
         """
         order, count, generator = torch.cat([presence, absence]), len(presence), self.generator
         image = batch.image[order]
-        code = generator.encoded(image)
+        # From presence to absence alone, nothing is made of images without targets.
+        code = generator.encoded(image[:count] if self.options.directions == "removal" else image)
         unique = generator.drawn(code.values[count:])
         # Each image without targets is given those of one with some.
         put = marks[presence][torch.arange(len(absence), device=image.device) % count]

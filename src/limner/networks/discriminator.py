@@ -37,7 +37,9 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return (B,) how real images (B, C, *S) look: the mean over scales of the mean over what each sees."""
-        return torch.stack([found.flatten(1).mean(1) for found in self.maps(image)]).mean(0)
+        maps = [found.flatten(1) for found in self.maps(image)]
+        exact = torch.promote_types(maps[0].dtype, torch.float32)
+        return torch.stack([found.mean(1, dtype=exact) for found in maps]).mean(0)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return what each scale says of each place.
