@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from limner.check import InputError
 from limner.data.challenges import SEQUENCES, hemisphere_sections, liver_sections
+from limner.data.cohort import read_cohort
 from limner.data.sections import crop_sections
+from limner.data.tasks import TaskOptions, build_task
 from limner.files import save_volume
 from limner.space import Array, Grid, Volume
 
@@ -55,6 +58,24 @@ def test_the_rule_of_the_public_code_asks_for_larger_tumours(brains: Path) -> No
     strict = list(hemisphere_sections(brains, size=32, seed=0, rule="slice"))
     assert len(strict) == 4 * 2 * 4 - 4 * 2
     assert not [one for one in strict if one.present == (1,)]
+
+
+def test_images_that_do_not_lie_on_one_another_are_refused(brains: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'a half-slice' has shape \(12,\), larger than 10 .*: raise --size"):
+        list(hemisphere_sections(brains, size=20, seed=0))
+    shutil.copytree(brains, tmp_path / "brains")
+    saved(np.ones((24, 24, 4), np.float32), tmp_path / "brains/p0/p0_t1.nii.gz")
+    with pytest.raises(InputError, match=r"t1 of 'p0' has shape \(24, 24, 4\) but its image has \(24, 24, 5\)"):
+        list(hemisphere_sections(tmp_path / "brains", size=32, seed=0))
+    saved(np.ones((9, 9, 5), np.float32), tmp_path / "livers/volume-0.nii.gz")
+    saved(np.ones((9, 9, 4), np.int32), tmp_path / "livers/segmentation-0.nii.gz", kind="labels")
+    with pytest.raises(InputError, match=r"segmentation of 'volume-0.nii.gz' has shape \(9, 9, 4\) but its image"):
+        list(liver_sections(tmp_path / "livers", size=8, seed=0))
+
+
+def test_rule_and_fold_are_options_of_a_task(brains: Path, tmp_path: Path) -> None:
+    table = build_task("hemispheres", tmp_path / "task", source=brains, options=TaskOptions(size=32, rule="slice"))
+    assert not [case for case in read_cohort(table) if case.present == (1,)]
 
 
 def test_slices_of_livers_show_a_wide_lesion_or_none(tmp_path: Path) -> None:

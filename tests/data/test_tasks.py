@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,22 @@ def test_labels_of_nines_are_used_first(collection: Path, tmp_path: Path) -> Non
     assert len(few) == 4
     assert {int(values[int(case.person.removeprefix("digit-"))]) for case in few} == {FIRST}
     assert sum(case.labels is not None for case in revealed(training, 1.0)) == 200
+
+
+def test_a_file_that_was_replaced_is_read_anew(collection: Path, tmp_path: Path) -> None:
+    case = read_cohort(build_task("digits-simple", tmp_path / "task", source=collection, options=SMALL))[0]
+    image = stacked(case)[0]
+    np.save(case.images[0], np.load(case.images[0]) + 1)
+    assert np.allclose(stacked(case)[0], image + 1, atol=1e-2)
+
+
+def test_empty_masks_of_images_that_show_nothing_are_no_labels(collection: Path, tmp_path: Path) -> None:
+    table = build_task("digits-simple", tmp_path / "task", source=collection, options=SMALL)
+    training = [case for case in read_cohort(table) if case.split == "train"]
+    labels = next(case.labels for case in training if case.labels)
+    every = [replace(case, labels=labels) for case in training]
+    shown = [case for case in revealed(every, 0.2) if case.labels and case.present == (1,)]
+    assert len(shown) == 6
 
 
 def test_slices_are_split_by_patient_and_marked_by_what_they_show(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def _halves(person: Path, *, size: int, least: float) -> Iterator[Section]:
     scans = [open_volume(_one(person, sequence)) for sequence in SEQUENCES]
     spacing = tuple(scans[0].grid.voxel_sizes[:2].tolist())
     tumour = open_volume(_one(person, "seg"), kind="labels").data > 0
+    for kind, array in (
+        *((sequence, scan.data) for sequence, scan in zip(SEQUENCES, scans, strict=True)),
+        ("seg", tumour),
+    ):
+        check.same_size(array.shape, scans[0].data.shape, case=person.name, kind=kind)
     image = np.stack([scan.data for scan in scans]).astype(np.float32)
     inside = image != 0
     values = image[inside]
@@ -141,6 +146,7 @@ def _liver(path: Path, *, size: int, split: str) -> Iterator[_LiverSlice]:
     truth = path.with_name(path.name.replace("volume", "segmentation"))
     check.existing_file(truth)
     volume, ids = open_volume(path), open_volume(truth, kind="labels").data
+    check.same_size(ids.shape, volume.data.shape, case=path.name, kind="segmentation")
     organ = np.isin(ids, (LIVER, LESION))
     if not organ.any():
         return
@@ -190,7 +196,8 @@ def _framed(image: Array, shape: tuple[int, int]) -> Array:
     Raises:
         InputError: if they are larger.
     """
-    check.fits(image.shape[1:], max(shape), name="a half-slice")
+    for edge, whole in zip(image.shape[1:], shape, strict=True):
+        check.fits((edge,), whole, name="a half-slice")
     framed = np.zeros((len(image), *shape), image.dtype)
     begin = [(whole - edge) // 2 for whole, edge in zip(shape, image.shape[1:], strict=True)]
     framed[:, *(slice(first, first + edge) for first, edge in zip(begin, image.shape[1:], strict=True))] = image

@@ -169,7 +169,8 @@ def revealed(
 ) -> tuple[Case, ...]:
     """Return the cases, with labels for a share of those that have any, and not of the others.
 
-    Whole people are taken, those of the lowest rank first and by lot among equals, until they have the share.
+    Whole people are taken, those of the lowest rank first and by lot among equals, until they have the share. The empty
+    masks of images that are known to show nothing do not count.
 
     Args:
         cohort: to learn from.
@@ -182,7 +183,7 @@ def revealed(
     """
     owned: dict[str, list[Case]] = {}
     for case in cohort:
-        if case.labels:
+        if case.labels and (not case.present or any(case.present)):
             owned.setdefault(case.person, []).append(case)
     # The billionth keeps a share of what divides evenly from needing one more.
     wanted = (1.0 if share is None else share) * sum(map(len, owned.values())) * (1 - 1e-9)

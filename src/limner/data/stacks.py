@@ -33,19 +33,19 @@ def stacked(case: Case) -> tuple[Array, Array, Array]:
 
 def _slice(path: Path, number: int) -> Array:
     """Return a slice of the stack in a file."""
-    stack = _opened(path)
+    check.existing_file(path)
+    stack = _opened(path, path.stat().st_mtime_ns)
     check.has_slice(path, number, slices=len(stack))
     return np.asarray(stack[number])
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path) -> Array:
+def _opened(path: Path, changed: int) -> Array:  # noqa: ARG001 -- part of the key: a file may have been replaced
     """Return the array in a file as a memory map.
 
     Raises:
         InputError: if it is none.
     """
-    check.existing_file(path)
     check.sliceable(path, suffix=SUFFIX)
     try:
         found: Array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class TaskOptions:
         test: pairs to test on.
         size: edge of images that are not made but come from scans, pixels.
         seed: of everything that is drawn.
+        fold: of "liver", which quarter of the people is for testing, 0 to 3.
+        rule: of "hemispheres", whether a tumour counts from a share of the "brain", or as in the public code ("slice").
     """
 
     pairs: int = 6000
@@ -60,6 +62,8 @@ class TaskOptions:
     test: int = 2000
     size: int = 128
     seed: int = 0
+    fold: int = 0
+    rule: Literal["brain", "slice"] = "brain"
 
 
 def build_task(name: str, out: Path, *, source: Path | None = None, options: TaskOptions | None = None) -> Path:
@@ -87,7 +91,8 @@ def build_task(name: str, out: Path, *, source: Path | None = None, options: Tas
         return _films(out, source, seed=options.seed)
     check.source_given(name, source)
     target, sections = SECTIONS[name]
-    found = list(sections(Path(str(source)), size=options.size, seed=options.seed))
+    own: dict[str, dict[str, Any]] = {"liver": {"fold": options.fold}, "hemispheres": {"rule": options.rule}}
+    found = list(sections(Path(str(source)), size=options.size, seed=options.seed, **own.get(name, {})))
     return _write(out, found, targets=[target])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 import torch
 
@@ -23,6 +24,8 @@ def keep_memory() -> None:
     them for the first time takes as long as the arithmetic: a step takes twice as long. Where the library is not glibc,
     nothing happens.
     """
+    if os.name == "nt":
+        return
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)):
