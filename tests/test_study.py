@@ -223,6 +223,12 @@ def test_methods_refuse_what_they_cannot_learn_from(tmp_path: Path, monkeypatch:
     table.write_text("\n".join(line for line in lines if "absent" not in line) + "\n")
     (outcome,) = run_study(translation, tmp_path / "a")
     assert "10 are marked with it and 0 without; expected some of each" in str(outcome.error)
+    table.write_text("\n".join(lines) + "\n")
+    mixed = load_study(
+        ROOT / "recipes/translation/smoke.toml", overrides=[*settings, "recipe.stages.0.apart='nothing'"]
+    )
+    outcomes = run_study(mixed.model_copy(update={"methods": translation.methods}), tmp_path / "mixed")
+    assert "has apart 'nothing' and a batch of 8 but method 'translation' learns from scans" in str(outcomes[0].error)
     unlabelled = [line.replace("labels.npy", "") if "train" in line else line for line in lines]
     table.write_text("\n".join(unlabelled) + "\n")
     outcomes = run_study(study, tmp_path / "b")

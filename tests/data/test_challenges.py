@@ -64,10 +64,10 @@ def test_images_that_do_not_lie_on_one_another_are_refused(brains: Path, tmp_pat
     with pytest.raises(InputError, match=r"'a half-slice' has shape \(12,\), larger than 10 .*: raise --size"):
         list(hemisphere_sections(brains, size=20, seed=0))
     shutil.copytree(brains, tmp_path / "brains")
-    saved(np.ones((24, 24, 4), np.float32), tmp_path / "brains/p0/p0_t1.nii.gz")
+    saved(np.arange(24 * 24 * 4, dtype=np.float32).reshape(24, 24, 4), tmp_path / "brains/p0/p0_t1.nii.gz")
     with pytest.raises(InputError, match=r"t1 of 'p0' has shape \(24, 24, 4\) but its image has \(24, 24, 5\)"):
         list(hemisphere_sections(tmp_path / "brains", size=32, seed=0))
-    saved(np.ones((9, 9, 5), np.float32), tmp_path / "livers/volume-0.nii.gz")
+    saved(np.arange(9 * 9 * 5, dtype=np.float32).reshape(9, 9, 5), tmp_path / "livers/volume-0.nii.gz")
     saved(np.ones((9, 9, 4), np.int32), tmp_path / "livers/segmentation-0.nii.gz", kind="labels")
     with pytest.raises(InputError, match=r"segmentation of 'volume-0.nii.gz' has shape \(9, 9, 4\) but its image"):
         list(liver_sections(tmp_path / "livers", size=8, seed=0))

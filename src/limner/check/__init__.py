@@ -191,6 +191,7 @@ from limner.check.neurons import (
 from limner.check.presence import (
     absences,
     absent_mask,
+    both_in_batches,
     deep_enough,
     half_batch,
     kinds_there,
@@ -320,6 +321,7 @@ __all__ = [
     "block_fits",
     "block_output",
     "blocks_failed",
+    "both_in_batches",
     "brain_found",
     "cases_differ",
     "cells_apart",

@@ -86,6 +86,19 @@ def unique_fits(targets: int, features: int) -> None:
         )
 
 
+def both_in_batches(stage: str, apart: str, *, batch: int, method: str) -> None:
+    """Refuse a stage whose batches may lack scans with, or without a target, where a step needs both.
+
+    Raises:
+        InputError: with the setting.
+    """
+    if apart != "present" or batch < 2:
+        raise InputError(
+            f"stage '{stage}' has apart '{apart}' and a batch of {batch} but method '{method}' learns from scans with "
+            "and without the target at once; expected apart 'present' and a batch of at least 2: set them"
+        )
+
+
 def half_batch(showing: int, without: int, *, cases: Sequence[str]) -> InputError:
     """Word a batch that lacks images with, or images without a target.
 

@@ -243,7 +243,7 @@ class Translation(Trainable):
         return total
 
     def _terms(self, made: Made, batch: Batch, *, presence: Tensor) -> dict[str, Tensor]:
-        """Return the generator's weighted terms; those of weight 0 are left out, for what they take."""
+        """Return the generator's weighted terms; passes that only terms of weight 0 need are left out."""
         shares = self.options.weights.shares()
         taught = batch_dice(
             with_background(made.scores).float().softmax(1), batch.labels[presence], known=labelled(batch)[presence]

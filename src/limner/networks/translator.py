@@ -34,7 +34,7 @@ class CodecOptions(Settings):
         refined: whether one more convolution follows at the finest level, as in the public code.
         head: edge of the last kernel; that of the other convolutions, as printed, unless given (7 in the public code,
             whose segmentation also passes through as many maps as the image has).
-        dropout: share of the maps of each block that is left out at random.
+        dropout: share of the values of each block that is left out at random.
     """
 
     features: Annotated[tuple[Width, ...], Field(min_length=3)] = (16, 32, 64, 128, 256, 512)

@@ -80,7 +80,7 @@ class Materials:
         training, validation = split(cohort, validation=data.validation, seed=recipe.seed) if cohort else ((), ())
         if data.labelled is not None or data.labelled_people is not None:
             training = revealed(training, data.labelled, people=data.labelled_people, seed=data.draw)
-        _check_known(recipe.method.name, training, table=table)
+        _check_known(recipe, training, table=table)
         return cls(recipe, data.cache or cache, training, validation, maps, atlas, table)
 
     @property
@@ -159,12 +159,14 @@ def _instances(recipe: Recipe) -> bool:
     return bool(getattr(method_class(recipe.method.name), "instances", False))
 
 
-def _check_known(name: str, training: Sequence[Case], *, table: LabelTable) -> None:
+def _check_known(recipe: Recipe, training: Sequence[Case], *, table: LabelTable) -> None:
     """Refuse scans of which too little is known for a method to learn from.
 
     Raises:
-        InputError: for scans without labels, or with targets always or never there, where that is needed.
+        InputError: for scans without labels, or targets that are always or never there, or in a batch, where that is
+            too little.
     """
+    name = recipe.method.name
     kind = method_class(name)
     if training:
         check.targets_agree(len(training[0].present), table.structures[1:])
@@ -175,5 +177,7 @@ def _check_known(name: str, training: Sequence[Case], *, table: LabelTable) -> N
         absent = sum(bool(case.present) and not any(case.present) for case in training)
         others = [other for other in METHODS if not getattr(method_class(other), "needs_both", False)]
         check.absences((shows, absent), name, others=others)
+        for stage in recipe.stages:
+            check.both_in_batches(stage.name, stage.apart, batch=stage.batch, method=name)
         if not any(case.labels for case in training):
             warnings.warn(check.learns_unsupervised(name), stacklevel=3)
