@@ -37,7 +37,7 @@ from limner.study.cells import StudyRecipe, cells
 from limner.study.work import CELLS, RUN, TEST, cases_to_test
 from limner.training.materials import Materials
 from limner.training.recipe import Recipe
-from limner.training.speed import speed_up
+from limner.training.speed import keep_memory
 
 
 class Told(Progress):
@@ -164,7 +164,7 @@ def _seconds(published: bool, width: int, batch: int, repeats: int) -> list[floa
         with_norm_at_each_call(method)
         networks = optimisers(method)
     else:
-        speed_up()
+        keep_memory()
         players = {key: torch.optim.Adam(one.parameters(), 1e-3, amsgrad=True) for key, one in method.players().items()}
     times = []
     for _ in range(2 + repeats):

@@ -26,7 +26,7 @@ from limner.training.memory import check_memory
 from limner.training.processes import seed_noise
 from limner.training.recipe import Recipe, Stage
 from limner.training.scores import cut_dice, mean_dice
-from limner.training.speed import speed_up
+from limner.training.speed import hurried
 
 RECIPE, METRICS, CHECKPOINTS, MODEL = "recipe.toml", "metrics.jsonl", "checkpoints", "model"
 CACHE, EVENTS, SUMMARY = "cache", "events", "summary.json"
@@ -34,6 +34,7 @@ CACHE, EVENTS, SUMMARY = "cache", "events", "summary.json"
 GIVEN = f"given.model{SUFFIX}"
 
 
+@hurried()
 def train(
     recipe: Recipe, out: str | Path, *, resume: bool = False, start: Path | None = None, progress: bool = True
 ) -> Path:
@@ -54,7 +55,6 @@ def train(
     """
     out = Path(out)
     _check_folder(recipe, out, resume=resume)
-    speed_up()
     fabric = fabric_of(recipe.device, devices=recipe.devices, precision=recipe.precision)
     if (out / MODEL).exists():
         return out / MODEL
@@ -207,9 +207,9 @@ def _given(materials: Materials, model: Model, *, path: Path) -> Trainable:
     return model.method
 
 
+@hurried()
 def _in_process(fabric: Fabric, *, recipe: Recipe, out: Path, progress: bool) -> str | None:
     """Train in one of several processes; return what is wrong with the input, which all of them find alike."""
-    speed_up()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         _train_stages(fabric, Materials.of(recipe, cache=out / CACHE), out=out, progress=progress)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -11,10 +13,24 @@ import torch
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def speed_up() -> None:
-    """Have this process take steps as fast as it can, from now on and in all threads that it begins."""
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Have this process take steps as fast as it can; also a decorator."""
     keep_memory()
-    flush_denormals()
+    # Numbers nearer to 0 than 1e-38 are taken for 0, here and in threads that begin here: processors compute with them
+    # many times as slowly, and weight decay makes them of the weights of maps that have died. Not for longer than it
+    # takes: others in this process may want to know them.
+    before = flushing()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def flushing() -> bool:
+    """Tell whether numbers that are too near to 0 to be normal are taken for 0."""
+    return float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0
 
 
 def keep_memory() -> None:
@@ -30,12 +46,3 @@ def keep_memory() -> None:
     if hasattr(library, "mallopt"):
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)):
             library.mallopt(option, value)
-
-
-def flush_denormals() -> None:
-    """Take numbers nearer to 0 than 1e-38 for 0, in this thread and those that it begins.
-
-    Processors compute with them many times as slowly, and weight decay brings the weights of maps that have died there:
-    after a thousand steps, a step takes several times as long as the first.
-    """
-    torch.set_flush_denormal(True)
