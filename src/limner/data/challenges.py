@@ -57,10 +57,7 @@ def _halves(person: Path, *, size: int, least: float) -> Iterator[Section]:
     scans = [open_volume(_one(person, sequence)) for sequence in SEQUENCES]
     spacing = tuple(scans[0].grid.voxel_sizes[:2].tolist())
     tumour = open_volume(_one(person, "seg"), kind="labels").data > 0
-    for kind, array in (
-        *((sequence, scan.data) for sequence, scan in zip(SEQUENCES, scans, strict=True)),
-        ("seg", tumour),
-    ):
+    for kind, array in zip((*SEQUENCES, "seg"), (*(scan.data for scan in scans), tumour), strict=True):
         check.same_size(array.shape, scans[0].data.shape, case=person.name, kind=kind)
     image = np.stack([scan.data for scan in scans]).astype(np.float32)
     inside = image != 0
